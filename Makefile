@@ -1,0 +1,52 @@
+# `make` alone lists the commands. Each makes the environment that it needs, once.
+.DEFAULT_GOAL := help
+.PHONY: help serve site test check test-page record defaults lock clean
+.SILENT:
+
+SITE := .venv-site/bin/python
+FULL := .venv/bin/python
+ADDRESS ?= 127.0.0.1:8000
+JOBS ?= 2
+export NO_MKDOCS_2_WARNING := 1
+export PYTHON
+
+help: ## list the commands
+	awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+serve: .venv-site/.installed ## build the site and serve it with live reload (ADDRESS=127.0.0.1:8000)
+	$(SITE) -m tools.serve $(ADDRESS)
+
+site: .venv-site/.installed ## build the site into site/
+	$(SITE) -m mkdocs build --quiet --clean && echo "The site stands in site/."
+
+test: .venv/.installed ## run every test: pages, examples, records, site, runner (JOBS=2 at a time)
+	tools/browser.sh
+	$(FULL) -m pytest -v --numprocesses $(JOBS)
+
+check: .venv/.installed ## lint, site build, facts, records in step: seconds, no training
+	$(FULL) -m ruff check --quiet .
+	$(FULL) -m ruff format --check --quiet . || { echo "Some files are not formatted; run: .venv/bin/ruff format ." >&2; exit 1; }
+	$(FULL) -m pytest -q -m "not slow" tests examples
+
+test-page: .venv/.installed ## run the programs of one page: make test-page PAGE=docs/algorithms/ppo.md
+	test -n "$(PAGE)" || { echo "Name a page: make test-page PAGE=docs/algorithms/ppo.md" >&2; exit 1; }
+	test -f "$(PAGE)" || { echo "There is no page $(PAGE); pages stand in docs/." >&2; exit 1; }
+	$(FULL) -m pytest -v "$(PAGE)"
+
+record: .venv/.installed ## run examples over five seeds and write results/: make record EXAMPLES="algorithms/ppo" SEEDS="0 1 2 3 4"
+	$(FULL) -m tools.record $(EXAMPLES) $(if $(SEEDS),--seeds "$(SEEDS)")
+
+defaults: .venv/.installed ## read RLlib's default settings into results/rllib_defaults.json
+	$(FULL) -m tools.defaults
+
+lock: .venv/.installed ## pin every package after an edit to a requirements .in file
+	tools/lock.sh .venv/bin
+
+clean: ## remove the site, the environments and the cache
+	rm -rf site .venv .venv-site .venv*.l* .cache
+
+.venv-site/.installed: requirements-site.txt
+	tools/environment.sh .venv-site requirements-site.txt
+
+.venv/.installed: requirements.txt
+	tools/environment.sh .venv requirements.txt

@@ -1,0 +1,19 @@
+"""What turns diagrams, records and RLlib's settings into parts of a page while the site is built.
+
+diagrams.py   a ```mermaid fence becomes an inline SVG with checked links
+equations.py  $x$ and $$x$$ become MathML
+records.py    reads results/**/*.json; everything about a run comes from there
+results.py    ```output, ```curve, ```comparison fences and `#!result ...` in running text
+settings.py   a ```settings fence becomes a table with RLlib's real defaults
+cache.py      keeps drawn pictures between builds
+
+They are Markdown extensions and formatters, not MkDocs hooks, so that another builder can use them.
+"""
+
+from mkdocs.exceptions import BuildError
+from pymdownx.inlinehilite import InlineHiliteException
+from pymdownx.superfences import SuperFencesException
+
+
+class PageError(SuperFencesException, InlineHiliteException, BuildError):
+    """A page asks for something that is not there; ends the build with one sentence."""

@@ -1,0 +1,60 @@
+"""Draws Mermaid at build time: an inline SVG that needs no script and follows light and dark."""
+
+import functools
+import hashlib
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import material
+import mermaidx
+
+from . import PageError
+from .cache import drawn, source_of
+
+
+@functools.cache
+def _theme_css() -> str:
+    """Material's own style for Mermaid, so that diagrams look like the rest of the site.
+
+    Material keeps it as a string in its script, which would otherwise load Mermaid from another host.
+    """
+    scripts = Path(material.__file__).parent / "templates" / "assets" / "javascripts"
+    for script in scripts.glob("bundle.*.min.js"):
+        if match := re.search(
+            r'"(\.node circle,[^"]*--md-mermaid[^"]*)"', script.read_text(encoding="utf-8")
+        ):
+            return match[1]
+    raise PageError("Material for MkDocs no longer carries a Mermaid style; see extensions/diagrams.py.")
+
+
+def _draw(source: str, name: str) -> str:
+    config = {"themeCSS": _theme_css(), "sequence": {"useMaxWidth": True}, "flowchart": {"useMaxWidth": True}}
+    try:
+        svg = mermaidx.render(source, config=config).svg()
+    except Exception as error:  # mermaidx passes on whatever Mermaid throws
+        raise PageError(f"Mermaid cannot draw this diagram: {error}\n{source}") from None
+    svg = svg.replace("my-svg", name).replace("xlink:href", "href")
+    # Dark scheme: Mermaid writes some colours into attributes, where the theme's CSS cannot reach them.
+    return re.sub(r"<\?xml[^>]*\?>", "", svg).replace("\n", " ")
+
+
+def formatter(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
+    """A superfences formatter for `mermaid` fences.
+
+    Every diagram needs `accTitle` and `accDescr`, its text for those who cannot see it. A link in a
+    diagram (`click node href "page.md"`) is resolved and checked as MkDocs does it for other links.
+
+    Raises:
+        PageError: the diagram has no text alternative, or Mermaid cannot draw it.
+    """
+    for needed in ("accTitle", "accDescr"):
+        if needed not in source:
+            raise PageError(f"A diagram has no {needed}, its text for those who cannot see it:\n{source}")
+    name = "diagram-" + hashlib.sha256(source.encode()).hexdigest()[:8]
+    kind = f"mermaidx {version('mermaidx')} {version('mkdocs-material')} {source_of(__file__)}"
+    svg = drawn(kind, source, lambda: _draw(source, name))
+    if "relpath" in md.treeprocessors:  # MkDocs, which knows where the page's links lead
+        resolve = md.treeprocessors["relpath"].path_to_url
+        svg = re.sub(r'href="([^"#][^"]*)"', lambda match: f'href="{resolve(match[1])}"', svg)
+    return f'<div class="diagram">{svg}</div>'

@@ -1,0 +1,87 @@
+"""Reads the records of runs. `tools/record.py` writes them; `results/README.md` says what is in them."""
+
+import functools
+import json
+import os
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import PageError
+from .cache import ROOT
+
+RESULTS = ROOT / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed. `points` holds (env steps, mean return, seconds) for each iteration."""
+
+    seed: int
+    solved: bool
+    seconds: float
+    cpu_seconds: float
+    env_steps: int
+    greedy_return: float | None
+    points: list[tuple[int, float, float]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that was measured of one example."""
+
+    example: str
+    source_sha256: str
+    versions: dict[str, str]
+    machine: dict
+    recorded_at: str
+    target: float | None
+    runs: list[Run]
+    output: str
+
+    @property
+    def solved(self) -> list[Run]:
+        """The runs that reached the target."""
+        return [run for run in self.runs if run.solved]
+
+    def median(self, field: str) -> float:
+        """The median of a field of `Run` over all solved runs."""
+        return statistics.median(getattr(run, field) for run in self.solved)
+
+
+def path_of(example: str, results: Path = RESULTS) -> Path:
+    """Where the record of `algorithms/ppo` stands."""
+    return results / f"{example}.json"
+
+
+def read(file: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        PageError: there is no such file, or it is not a record.
+    """
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        runs = [
+            Run(**{**run, "points": [tuple(point) for point in run["points"]]}) for run in data.pop("seeds")
+        ]
+        return Record(runs=runs, **data)
+    except FileNotFoundError:
+        example = file.relative_to(RESULTS).with_suffix("") if file.is_relative_to(RESULTS) else file.stem
+        raise PageError(
+            f"There is no record of {example}; make it with: make record EXAMPLES={example}"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise PageError(f"{file.name} is not a record of a run ({error}).") from None
+
+
+@functools.lru_cache(maxsize=256)
+def _cached(file: Path, modified: int) -> Record:
+    return read(file)
+
+
+def record_of(example: str) -> Record:
+    """The record of an example such as `algorithms/ppo`, read again when it has changed."""
+    file = path_of(example.strip())
+    modified = os.stat(file).st_mtime_ns if file.exists() else 0
+    return _cached(file, modified)

@@ -1,0 +1,8 @@
+"""Takes the programs off the pages and runs them: pytest-codeblocks, extended.
+
+pages.py       a page's text becomes its programs, each line knowing the file it came from
+supervisor.py  one program in a process tree and a folder of its own, nothing of it left afterwards
+process.py     starts a supervisor and reads what it reports
+judge.py       what counts as a program that did what its page says
+plugin.py      the pytest hooks: one test item for each program, and the rules for pages
+"""

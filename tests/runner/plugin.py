@@ -1,0 +1,243 @@
+"""The pytest plugin: a test item for each program on a page, and the rules that pages and examples keep."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_codeblocks.plugin import MarkdownFile, TestBlock
+
+from .judge import judge
+from .pages import PageError, Program, read_programs, site_config
+from .process import Outcome, run_program
+
+LAST_LINES = 15
+PROGRESS_EVERY = float(os.environ.get("RUNNER_PROGRESS_EVERY", 20))  # seconds
+
+_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)')
+# The same program stands on several pages at times. It runs once; the others reuse how it ended.
+_outcomes: dict[str, Outcome] = {}
+
+
+class ProgramFailed(Exception):
+    """A program did not do what its page says; the message is the whole report."""
+
+
+def _key(program: Program) -> str:
+    text = f"{program.language}\n{program.file_name}\n{program.limit}\n{program.code}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _error_place(program: Program, outcome: Outcome, root: Path) -> str | None:
+    """File and line of the program's own last frame in the traceback, with the error's last line."""
+    frame = error = None
+    for stream, line in outcome.lines:
+        if stream != "stderr":
+            continue
+        if (match := _FRAME.match(line)) and Path(match["file"]).name == program.file_name:
+            frame, error = int(match["line"]), None
+        elif frame and re.match(r"^\w[\w.]*(Error|Exception|Interrupt|Exit|Warning)?\b.*", line):
+            error = line
+    if frame is None or not 1 <= frame <= len(program.origins):
+        return None
+    origin = program.origins[frame - 1]
+    return f"{_relative(origin.file, root)}:{origin.line}: {error or 'here'}"
+
+
+def _relative(file: Path, root: Path) -> str:
+    return str(file.relative_to(root) if file.is_relative_to(root) else file)
+
+
+def report(program: Program, outcome: Outcome, problem: str, root: Path) -> str:
+    """The whole failure report: page, line, example file, line, and the last lines printed."""
+    lines = [f"{_relative(program.page, root)}:{program.line}: {problem}."]
+    if place := _error_place(program, outcome, root):
+        lines.append(place)
+    elif program.origins and program.origins[0].file != program.page:
+        lines.append(f"{_relative(program.origins[0].file, root)}:{program.origins[0].line}: the program")
+    last = [line for _, line in outcome.lines][-LAST_LINES:]
+    lines.append("The last lines that it printed:" if last else "It printed nothing.")
+    return "\n".join(lines + [f"    {line}" for line in last])
+
+
+class PageFile(MarkdownFile):
+    """A page: an item for each program, and one that fails when there is no program."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        root = self.config.rootpath
+        try:
+            programs = read_programs(self.path, root)
+        except PageError as error:
+            raise self.CollectError(str(error)) from None
+        for program in programs:
+            item = ProgramItem.from_parent(self, name=f"line {program.line}", obj=program)
+            for mark in program.marks:
+                item.add_marker(eval(mark, {"sys": sys, "pytest": pytest}))
+            if program.not_run:
+                item.add_marker(pytest.mark.skip(reason=program.not_run))
+            yield item
+        if not any(program.not_run is None for program in programs):
+            message = f"{_relative(self.path, root)}: no program on this page is run."
+            yield RuleItem.from_parent(self, name="has a program", message=message)
+
+
+class ProgramItem(TestBlock):
+    """One program on a page, run as a reader would run it."""
+
+    def runtest(self) -> None:
+        program: Program = self.obj
+        if program.importorskip:
+            pytest.importorskip(program.importorskip)
+        key = _key(program)
+        if key not in _outcomes:
+            _outcomes[key] = run_program(
+                program.code,
+                file_name=program.file_name,
+                language=program.language,
+                limit=program.limit,
+            )
+        outcome = _outcomes[key]
+        if problem := judge(program, outcome):
+            raise ProgramFailed(report(program, outcome, problem, self.config.rootpath))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
+        if isinstance(excinfo.value, ProgramFailed):
+            return str(excinfo.value)
+        return pytest.Item.repr_failure(self, excinfo)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self.obj.line - 1, f"{_relative(self.path, self.config.rootpath)} {self.name}"
+
+
+class RuleItem(pytest.Item):
+    """A rule that a file breaks (`message`) or keeps (None)."""
+
+    def __init__(self, name: str, parent: pytest.Collector, message: str | None):
+        super().__init__(name, parent)
+        self.message = message
+
+    def runtest(self) -> None:
+        if self.message:
+            raise ProgramFailed(self.message)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo) -> str:
+        return str(excinfo.value)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, f"{_relative(self.path, self.config.rootpath)} {self.name}"
+
+
+class ExampleFile(pytest.File):
+    """An example: it has to stand on a page, or no reader finds it and no test runs it."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        message = None
+        if self.path.resolve() not in _examples_on_pages(self.config):
+            message = f"{_relative(self.path, self.config.rootpath)}: no page embeds this example."
+        yield RuleItem.from_parent(self, name="is on a page", message=message)
+
+
+def _programs_on_pages(config: pytest.Config) -> dict[Path, list[Program]]:
+    """The programs on every page of the site; a page that cannot be read is reported when it is collected."""
+    found = {}
+    if (config.rootpath / "mkdocs.yml").is_file():
+        for page in sorted(Path(site_config(config.rootpath).docs_dir).rglob("*.md")):
+            with contextlib.suppress(PageError):
+                found[page] = read_programs(page, config.rootpath)
+    return found
+
+
+def _examples_on_pages(config: pytest.Config) -> set[Path]:
+    if not hasattr(config, "_examples_on_pages"):
+        programs = [program for page in _programs_on_pages(config).values() for program in page]
+        config._examples_on_pages = {o.file.resolve() for program in programs for o in program.origins}
+    return config._examples_on_pages
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector):
+    collectors = yield
+    root = parent.config.rootpath
+    if not (root / "mkdocs.yml").is_file():
+        return collectors
+    if file_path.suffix == ".py" and file_path.is_relative_to(root / "examples"):
+        return [ExampleFile.from_parent(parent, path=file_path)]
+    return [
+        PageFile.from_parent(parent, path=file_path) if isinstance(found, MarkdownFile) else found
+        for found in collectors
+    ]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Give equal programs to the same worker, which then runs one of them.
+
+    This is what pytest-xdist's `--dist loadgroup` is for, but its version 3.8 writes the group into an
+    attribute that pytest 9.2 no longer reads.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    keys = {
+        f"{_relative(page, config.rootpath)}::line {program.line}": _key(program)
+        for page, programs in _programs_on_pages(config).items()
+        for program in programs
+    }
+
+    class EqualProgramsTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return keys.get(nodeid, nodeid)
+
+    return EqualProgramsTogether(config, log)
+
+
+def pytest_report_teststatus(report: pytest.TestReport):
+    """Say how long each program took, on its line."""
+    if report.when == "call" and report.passed and report.duration >= 1:
+        return "passed", ".", f"PASSED in {report.duration:.0f} s"
+    return None
+
+
+class Progress:
+    """Every 20 seconds, one line that says what is running and for how long."""
+
+    def __init__(self, config: pytest.Config):
+        self.plugins = config.pluginmanager
+        self.started: dict[str, float] = {}
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._speak, daemon=True)
+        self.thread.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.started[nodeid] = time.monotonic()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.started.pop(nodeid, None)
+
+    def pytest_unconfigure(self) -> None:
+        self.stop.set()
+
+    def _speak(self) -> None:
+        while not self.stop.wait(PROGRESS_EVERY):
+            now = time.monotonic()
+            running = [
+                f"{nodeid.split('@')[0]} ({now - start:.0f} s)"
+                for nodeid, start in sorted(self.started.items(), key=lambda item: item[1])
+            ]
+            if running:
+                # While a test runs, pytest keeps what is written; this line is for whoever waits.
+                with self.plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+                    terminal = self.plugins.get_plugin("terminalreporter")
+                    terminal.write_line(f"running: {', '.join(running)}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # On a pytest-xdist worker nobody reads the terminal; the controller speaks for all.
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(config), "rllib-by-example-progress")

@@ -1,0 +1,1 @@
+"""The commands behind `make`: they write what is committed. Tests only read."""

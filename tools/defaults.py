@@ -1,0 +1,44 @@
+"""`make defaults`: reads RLlib's default settings into `results/rllib_defaults.json`.
+
+The site shows them without having RLlib installed; a test compares them with the RLlib that is.
+"""
+
+import importlib
+import json
+import logging
+import os
+from pathlib import Path
+
+FILE = Path(__file__).resolve().parent.parent / "results" / "rllib_defaults.json"
+# Where each config class stands whose settings a page shows.
+CONFIGS = {
+    "PPOConfig": "ray.rllib.algorithms.ppo",
+}
+
+
+def read_defaults() -> dict[str, dict[str, object]]:
+    """The default of every public setting that is a plain value, by config class."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    found = {}
+    for name, module in CONFIGS.items():
+        config = getattr(importlib.import_module(module), name)()
+        found[name] = {
+            setting: value
+            for setting, value in sorted(vars(config).items())
+            if not setting.startswith("_") and isinstance(value, bool | int | float | str | None)
+        }
+        # A property: unless set, it is train_batch_size divided among the learners.
+        found[name]["train_batch_size_per_learner"] = config.train_batch_size_per_learner
+    return found
+
+
+def main() -> None:
+    """Write the file, whole or not at all."""
+    half = FILE.with_name(f".{FILE.name}.{os.getpid()}")
+    half.write_text(json.dumps(read_defaults(), indent=1) + "\n", encoding="utf-8")
+    half.replace(FILE)
+    print(f"Wrote {FILE.name}.")
+
+
+if __name__ == "__main__":
+    main()

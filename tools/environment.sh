@@ -1,0 +1,46 @@
+#!/bin/sh
+# Makes a virtual environment, or says in one sentence why it cannot: environment.sh FOLDER REQUIREMENTS
+set -eu
+folder=$1
+requirements=$2
+
+fail() {
+  echo "$1" >&2
+  exit 1
+}
+
+# Two `make` at once in one checkout: the second waits, then finds the work done.
+exec 9>"$folder.lock"
+flock 9
+stamp="$folder/.installed"
+if [ -f "$stamp" ] && cmp -s "$stamp" "$requirements"; then
+  touch "$stamp"
+  exit 0
+fi
+
+python=${PYTHON:-}
+if [ -z "$python" ]; then
+  for candidate in python3.11 python3 python; do
+    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+      python=$candidate
+      break
+    fi
+  done
+fi
+[ -n "$python" ] || fail "Python 3.11 is needed and none was found: install it (python3.11 and python3.11-venv on Debian), or name it with: make PYTHON=/path/to/python3.11"
+command -v "$python" >/dev/null || fail "There is no Python at $python: name a Python 3.11 with: make PYTHON=/path/to/python3.11"
+found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "$python is not a Python that runs: name a Python 3.11 with: make PYTHON=/path/to/python3.11"
+[ "$found" = 3.11 ] || fail "Python 3.11 is needed, because the pinned packages are tested with it, but $python is Python $found: name another with: make PYTHON=/path/to/python3.11"
+
+echo "Installing $requirements into $folder ..."
+rm -rf "$folder"
+"$python" -m venv "$folder" >"$folder.log" 2>&1 || {
+  rm -rf "$folder"
+  fail "Python's venv module cannot make $folder: install it (python3.11-venv on Debian) and run make again; details are in $folder.log."
+}
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >"$folder.log" 2>&1 || {
+  rm -rf "$folder"
+  fail "Installing $requirements failed, most often for want of a network or of disk space: run make again; details are in $folder.log."
+}
+cp "$requirements" "$stamp"
+rm -f "$folder.log"
