@@ -17,7 +17,7 @@ serve: .venv-site/.installed ## build the site and serve it with live reload (AD
 	$(SITE) -m tools.serve $(ADDRESS)
 
 site: .venv-site/.installed ## build the site into site/
-	$(SITE) -m mkdocs build --quiet --clean && echo "The site stands in site/."
+	$(SITE) -m mkdocs build --clean
 
 test: .venv/.installed ## run every test: pages, examples, records, site, runner (JOBS=2 at a time)
 	tools/browser.sh

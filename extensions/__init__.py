@@ -1,10 +1,12 @@
 """What turns diagrams, records and RLlib's settings into parts of a page while the site is built.
 
+includes.py   `--8<-- "examples/ppo.py"`, with a clear error
 diagrams.py   a ```mermaid fence becomes an inline SVG with checked links
 equations.py  $x$ and $$x$$ become MathML
 records.py    reads results/**/*.json; everything about a run comes from there
 results.py    ```output, ```curve, ```comparison fences and `#!result ...` in running text
 settings.py   a ```settings fence becomes a table with RLlib's real defaults
+tables.py     a table as the theme draws its own
 cache.py      keeps drawn pictures between builds
 
 They are Markdown extensions and formatters, not MkDocs hooks, so that another builder can use them.

@@ -29,13 +29,20 @@ def _theme_css() -> str:
 
 
 def _draw(source: str, name: str) -> str:
-    config = {"themeCSS": _theme_css(), "sequence": {"useMaxWidth": True}, "flowchart": {"useMaxWidth": True}}
+    # Tight spacing keeps the text readable where a phone scales the picture down.
+    flowchart = {
+        "nodeSpacing": 18,
+        "rankSpacing": 28,
+        "padding": 10,
+        "diagramPadding": 2,
+        "subGraphTitleMargin": {"top": 4, "bottom": 12},
+    }
+    config = {"themeCSS": _theme_css(), "flowchart": flowchart}
     try:
         svg = mermaidx.render(source, config=config).svg()
     except Exception as error:  # mermaidx passes on whatever Mermaid throws
         raise PageError(f"Mermaid cannot draw this diagram: {error}\n{source}") from None
     svg = svg.replace("my-svg", name).replace("xlink:href", "href")
-    # Dark scheme: Mermaid writes some colours into attributes, where the theme's CSS cannot reach them.
     return re.sub(r"<\?xml[^>]*\?>", "", svg).replace("\n", " ")
 
 

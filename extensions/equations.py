@@ -15,9 +15,11 @@ from . import PageError
 @functools.lru_cache(maxsize=4096)
 def _mathml(latex: str, display: str) -> str:
     try:
-        return convert(latex, display=display)
+        mathml = convert(latex, display=display)
     except Exception as error:  # latex2mathml raises many kinds
         raise PageError(f"This equation is not LaTeX that can be set: {latex} ({error!r})") from None
+    # A long equation scrolls in itself on a small screen; this makes it reachable by keyboard.
+    return mathml.replace("<math ", '<math tabindex="0" ', 1) if display == "block" else mathml
 
 
 class _ToMathML(Treeprocessor):

@@ -10,6 +10,7 @@ import yaml
 from . import PageError
 from .cache import ROOT, drawn, source_of
 from .records import Record, path_of, record_of
+from .tables import table
 
 # ```output ------------------------------------------------------------------------------------------
 
@@ -42,18 +43,9 @@ def _labelled(source: str) -> dict[str, str]:
     return {str(example): str(label) for example, label in entries.items()}
 
 
-def _at(points: list[tuple[int, float, float]], env_steps: int) -> float:
-    """The mean return at `env_steps`; after its last point a run keeps its last value."""
-    value = points[0][1]
-    for steps, mean_return, _ in points:
-        if steps > env_steps:
-            break
-        value = mean_return
-    return value
-
-
 def _draw_curves(records: dict[str, Record]) -> str:
     import matplotlib
+    import numpy as np
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
@@ -62,21 +54,22 @@ def _draw_curves(records: dict[str, Record]) -> str:
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": "rllib-by-example",
-        "font.size": 11,
+        "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
     # Placeholder colours: site.css gives each series its colour in the light and in the dark scheme.
     placeholders = ["#010101", "#020202", "#030303", "#040404"]
     with plt.rc_context(settings):
-        figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+        figure, axes = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
         for colour, (label, record) in zip(placeholders, records.items(), strict=False):
             runs = [[point for point in run.points if point[1] is not None] for run in record.runs]
             for points in runs:
                 steps, returns, _ = zip(*points, strict=True)
                 axes.plot(steps, returns, color=colour, linewidth=0.9, alpha=0.35)
-            grid = sorted({steps for points in runs for steps, _, _ in points})
-            median = [statistics.median(_at(points, steps) for points in runs) for steps in grid]
+            # On one grid for all seeds; numpy.interp keeps a run's last value after its end.
+            grid = np.linspace(max(run[0][0] for run in runs), max(run[-1][0] for run in runs), 100)
+            median = np.median([np.interp(grid, *list(zip(*run, strict=True))[:2]) for run in runs], axis=0)
             axes.plot(grid, median, color=colour, linewidth=2.4, label=label)
         for target in {record.target for record in records.values() if record.target is not None}:
             axes.axhline(target, color="#000000", linewidth=1, linestyle=(0, (4, 4)))
@@ -163,13 +156,11 @@ def comparison(source: str, language: str, css_class: str, options: dict, md, **
                 f"{form(statistics.median(values))} "
                 f'<span class="range">({form(min(values))}–{form(max(values))})</span>'
             )
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        rows.append(cells)
     heads = ["program", "solved", "target", "env steps", "seconds", "CPU seconds"]
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
-        f'<div class="md-typeset__scrollwrap"><div class="md-typeset__table"><table class="comparison">'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></div>"
-        '<p class="caption">Median over the solved seeds, in brackets the least and the most. '
+        table("Comparison of programs", "comparison", heads, rows)
+        + '<p class="caption">Median over the solved seeds, in brackets the least and the most. '
         "Seconds count the whole program, from its start to its exit.</p>"
     )
 

@@ -10,6 +10,7 @@ import yaml
 from . import PageError
 from .cache import ROOT
 from .records import RESULTS
+from .tables import table
 
 DEFAULTS = RESULTS / "rllib_defaults.json"
 
@@ -55,14 +56,10 @@ def formatter(source: str, language: str, css_class: str, options: dict, md, **k
         ) from None
     except (yaml.YAMLError, OSError, TypeError) as error:
         raise PageError(f"This settings table cannot be read: {error}") from None
-    body = "".join(
-        f"<tr><td><code>{html.escape(name)}</code></td><td><code>{html.escape(str(default))}</code></td>"
-        f"<td><code>{html.escape(here)}</code></td><td>{html.escape(does)}</td><td>{html.escape(turn)}</td></tr>"
+    cells = [
+        [f"<code>{html.escape(str(text))}</code>" for text in (name, default, here)]
+        + [html.escape(does), html.escape(turn)]
         for name, default, here, does, turn in rows
-    )
+    ]
     heads = ["setting", "RLlib's default", "here", "what it does", "when learning stalls"]
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return (
-        f'<div class="md-typeset__scrollwrap"><div class="md-typeset__table"><table class="settings">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></div>"
-    )
+    return table("Settings", "settings", heads, cells)

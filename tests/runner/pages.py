@@ -117,7 +117,7 @@ def site_config(root: Path) -> MkDocsConfig:
 def _expand(page: Path, root: Path) -> list[_Line]:
     """The page's lines with every include in its place."""
     config = site_config(root)
-    options = config.mdx_configs.get("pymdownx.snippets", {})
+    options = config.mdx_configs.get("extensions.includes") or config.mdx_configs.get("pymdownx.snippets", {})
     defaults = {
         "base_path": [str(root)],
         "encoding": "utf-8",

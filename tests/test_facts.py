@@ -1,0 +1,65 @@
+"""What the site says of RLlib is true of the RLlib that is installed."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+from packaging.requirements import Requirement
+
+from extensions.results import pinned
+from extensions.settings import defaults
+from tests.conftest import ROOT
+
+
+def test_the_shown_defaults_are_those_of_the_installed_rllib():
+    code = "import json; from tools.defaults import read_defaults; print('#', json.dumps(read_defaults()))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    import json
+
+    installed = json.loads(result.stdout.splitlines()[-1].removeprefix("# "))
+    assert defaults() == installed, "results/rllib_defaults.json is out of step; renew it with: make defaults"
+
+
+@pytest.mark.parametrize("name", ["requirements", "requirements-site"])
+def test_every_package_is_pinned(name):
+    lines = (ROOT / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    packages = [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    assert len(packages) > 50
+    for package in packages:
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.]+", package), package
+    pinned_names = {re.split("==", package)[0].lower().replace("_", "-") for package in packages}
+    for line in (ROOT / f"{name}.in").read_text(encoding="utf-8").splitlines():
+        text = line.split("#")[0].strip()
+        if text and not text.startswith("-r"):
+            assert Requirement(text).name.lower() in pinned_names
+
+
+def test_both_environments_agree():
+    pin = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
+    every = dict(pin.findall((ROOT / "requirements.txt").read_text(encoding="utf-8")))
+    site = dict(pin.findall((ROOT / "requirements-site.txt").read_text(encoding="utf-8")))
+    assert {name: every.get(name) for name in site} == site
+
+
+def test_the_site_needs_no_ray_no_torch_no_tensorflow():
+    text = (ROOT / "requirements-site.txt").read_text(encoding="utf-8")
+    for name in ("ray", "torch", "tensorflow", "gymnasium"):
+        assert not re.search(rf"^{name}==", text, flags=re.MULTILINE)
+    code = "import sys; from mkdocs.__main__ import cli; import extensions.results, extensions.diagrams; "
+    code += "print([name for name in ('ray', 'torch', 'tensorflow') if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.parametrize(
+    "package", ["ray", "torch", "tensorflow", "gymnasium", "stable-baselines3", "mkdocs-material"]
+)
+def test_the_pinned_version_is_installed(package):
+    assert version(package).split("+")[0] == pinned()[package]

@@ -1,0 +1,132 @@
+"""Every page keeps its form, and its words stay true."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from extensions.results import pinned
+from tests.conftest import ROOT
+from tests.runner.pages import read_programs
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+ALGORITHM_PAGES = [page for page in PAGES if page.parent.name == "algorithms" and page.name != "index.md"]
+SKELETON = [
+    "In one paragraph",
+    "Facts",
+    "How data flows",
+    "The idea in equations",
+    "Run it",
+    "What it learned",
+    "Settings that matter",
+    "Scale it",
+    "From older RLlib",
+    "How it differs from the paper",
+    "Read next",
+]
+FACTS = [
+    "Learns",
+    "Action spaces",
+    "Agents",
+    "Stateful models",
+    "Offline data",
+    "Distribution",
+    "Frameworks",
+    "Status",
+    "Paper",
+]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def sections(page: Path) -> dict[str, str]:
+    """The text under each heading of the second level."""
+    parts = re.split(r"^## (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("page", ALGORITHM_PAGES, ids=name)
+def test_an_algorithm_page_has_the_skeleton_in_order(page):
+    assert list(sections(page)) == SKELETON
+
+
+@pytest.mark.parametrize("page", ALGORITHM_PAGES, ids=name)
+def test_each_part_of_an_algorithm_page_has_what_it_is_for(page):
+    parts = sections(page)
+    facts = re.findall(r"^\| ([^|]+?) \|", parts["Facts"], flags=re.MULTILINE)
+    assert [fact for fact in facts if fact in FACTS] == FACTS
+    assert "```mermaid" in parts["How data flows"]
+    assert "$$" in parts["The idea in equations"]
+    pseudocode = re.search(r"```text\n(.*?)```", parts["The idea in equations"], flags=re.DOTALL)
+    assert 1 <= pseudocode[1].count("\n") <= 15
+    stem = page.stem
+    assert f'--8<-- "examples/algorithms/{stem}.py"' in parts["Run it"]
+    assert "```output" in parts["Run it"]
+    assert "```curve" in parts["What it learned"]
+    assert "```comparison" in parts["What it learned"]
+    assert "make record EXAMPLES=" in parts["What it learned"]
+    assert "```settings" in parts["Settings that matter"]
+    assert "ray.rllib.agents" in parts["From older RLlib"]
+    assert "ray/rllib/" in parts["Read next"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_page_says_what_it_is_about(page):
+    assert re.match(r"---\ndescription: .{30,160}\n---\n", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_source_files_that_a_page_cites_are_in_the_installed_rllib(page):
+    import ray
+
+    packages = Path(ray.__file__).parent.parent
+    for cited in re.findall(r"`(ray/[\w/]+\.py)`", page.read_text(encoding="utf-8")):
+        assert (packages / cited).is_file(), f"{name(page)} cites {cited}, which is not installed"
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=name)
+def test_install_commands_name_the_pinned_rllib(page):
+    for version in re.findall(r"ray\[rllib\]==([\d.]+)", page.read_text(encoding="utf-8")):
+        assert version == pinned()["ray"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_numbers_about_runs_are_not_typed(page):
+    """A number of seconds in running text comes from a record."""
+    text = re.sub(
+        r"^(`{3,}|~{3,}).*?^\1", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    text = re.sub(r"`[^`]*`", "", text)
+    assert not re.findall(r"\b\d[\d.,]* ?(?:s|seconds|minutes)\b", text)
+
+
+def test_an_example_is_one_whole_program_of_readable_length():
+    for example in sorted((ROOT / "examples").rglob("*.py")):
+        text = example.read_text(encoding="utf-8")
+        assert text.count("\n") <= 260, f"{name(example)} is longer than a reader wants to read"
+        assert "argparse" not in text, f"{name(example)} parses arguments"
+        assert text.startswith('"""'), f"{name(example)} does not say what it does"
+        for ours in ("extensions", "tests", "tools", "snippets"):
+            assert not re.search(rf"^(from|import) {ours}\b", text, flags=re.MULTILINE)
+
+
+def test_a_long_page_of_programs_is_read_in_order():
+    programs = read_programs(ROOT / "docs" / "algorithms" / "ppo.md", ROOT)
+    assert [program.file_name for program in programs][:2] == ["ppo.py", "ppo_tensorflow.py"]
+    assert [program.line for program in programs] == sorted(program.line for program in programs)
+
+
+def test_nothing_committed_names_what_it_may_not():
+    """No path of one machine, no host of a package registry."""
+    hosts = [".".join(parts) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("npmjs", "org"))]
+    files = [ROOT / entry for entry in ("README.md", "CONTRIBUTING.md", "Makefile", "mkdocs.yml")]
+    for folder in ("docs", "examples", "snippets", "extensions", "tools", "results", ".github", ".ci"):
+        files += [file for file in (ROOT / folder).rglob("*") if file.suffix != ".woff2" and file.is_file()]
+    for file in files:
+        if "__pycache__" in file.parts:
+            continue
+        text = file.read_text(encoding="utf-8")
+        assert not [host for host in hosts if host in text], name(file)
+        assert not re.search(r"(?<![\w./-])/(work|root|home)/\w", text), name(file)

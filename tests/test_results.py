@@ -1,0 +1,68 @@
+"""The records stand for the programs and the versions that are here now."""
+
+import hashlib
+import json
+
+import pytest
+
+from extensions.records import RESULTS, path_of, read
+from extensions.results import pinned
+from tests.conftest import ROOT
+from tools.record import PACKAGES, all_examples
+
+EXAMPLES = all_examples()
+MINIMUM_SEEDS = 5
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_record_is_of_this_source_and_these_versions(example):
+    renew = f"renew it with: make record EXAMPLES={example}"
+    file = path_of(example)
+    assert file.is_file(), f"{example} has no record; {renew}"
+    record = read(file)
+    assert record.example == example
+    source = (ROOT / "examples" / f"{example}.py").read_bytes()
+    assert record.source_sha256 == hashlib.sha256(source).hexdigest(), (
+        f"{example} has changed since its record; {renew}"
+    )
+    pins = pinned() | {"python": "3.11"}
+    for package in ("python", *PACKAGES):
+        assert record.versions[package] == pins[package], (
+            f"{example} was recorded with another {package} than {pins[package]}; {renew}"
+        )
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_record_holds_enough_seeds_and_all_solved(example):
+    record = read(path_of(example))
+    assert len(record.runs) >= MINIMUM_SEEDS
+    assert [run.seed for run in record.runs if not run.solved] == []
+    assert record.machine["cores"] == 2
+    for run in record.runs:
+        assert 0 < run.seconds <= 150
+        assert run.cpu_seconds > 0
+
+
+@pytest.mark.parametrize("example", [e for e in EXAMPLES if read(path_of(e)).target is not None])
+def test_the_curve_of_a_learning_run_is_whole(example):
+    record = read(path_of(example))
+    for run in record.runs:
+        steps = [point[0] for point in run.points]
+        assert steps == sorted(set(steps)), "env steps rise from iteration to iteration"
+        assert run.env_steps == steps[-1]
+        assert run.greedy_return >= record.target
+    assert record.output.splitlines()[-1].startswith("greedy return")
+    assert f"target {record.target:g}" in record.output
+
+
+def test_no_record_without_its_example():
+    known = {path_of(example) for example in EXAMPLES}
+    others = {RESULTS / "rllib_defaults.json"}
+    assert set(RESULTS.rglob("*.json")) - known - others == set()
+
+
+def test_a_record_says_what_the_readme_says():
+    text = (RESULTS / "README.md").read_text(encoding="utf-8")
+    data = json.loads(path_of("algorithms/ppo").read_text(encoding="utf-8"))
+    for key in [*data, *data["seeds"][0]]:
+        assert f"`{key}`" in text, f"results/README.md does not explain {key}"

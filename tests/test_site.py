@@ -1,0 +1,365 @@
+"""The built site is sound: for a reader's browser, keyboard, eyes and network."""
+
+import functools
+import gzip
+import http.server
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urldefrag, urljoin, urlsplit
+
+import pytest
+
+from tests.conftest import ROOT, build
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox",  # Chromium refuses to run as root otherwise, as it does in most CI containers
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+]
+
+
+class _Page(HTMLParser):
+    """What a page refers to and what can be referred to in it."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.resources: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if "id" in attributes:
+            self.ids.add(attributes["id"])
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"])
+        if tag == "link" and attributes.get("rel") not in ("canonical", "next", "prev"):
+            self.resources.append(attributes["href"])
+        if tag in ("script", "img", "iframe", "source") and attributes.get("src"):
+            self.resources.append(attributes["src"])
+
+
+def pages_of(site: Path) -> list[Path]:
+    return [page for page in sorted(site.rglob("*.html")) if page.name != "404.html"]
+
+
+def test_every_link_and_anchor_leads_somewhere(site):
+    """Links in raw HTML and in diagrams too, which MkDocs does not check."""
+    parsed = {page: _Page(page.read_text(encoding="utf-8")) for page in pages_of(site)}
+    for page, content in parsed.items():
+        for link in content.links + content.resources:
+            path, anchor = urldefrag(link)
+            parts = urlsplit(path)
+            if parts.scheme in ("http", "https", "mailto"):
+                continue
+            target = page if not path else Path(urljoin(str(page), parts.path))
+            target = target / "index.html" if target.is_dir() else target
+            assert target.exists(), f"{page.relative_to(site)} links to {link}"
+            if anchor and target in parsed:
+                assert anchor in parsed[target].ids, f"{page.relative_to(site)} links to {link}"
+
+
+def test_nothing_on_a_page_comes_from_another_host(site):
+    for page in pages_of(site):
+        html = page.read_text(encoding="utf-8")
+        for resource in _Page(html).resources:
+            assert not urlsplit(resource).netloc, f"{page.relative_to(site)} loads {resource}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?https?:", style.read_text(encoding="utf-8")), style
+
+
+def test_no_link_offers_to_edit_a_page_while_there_is_no_repository(site):
+    for page in pages_of(site):
+        assert "Edit this page" not in page.read_text(encoding="utf-8")
+
+
+def test_diagrams_are_pictures_with_a_text(site):
+    html = (site / "index.html").read_text(encoding="utf-8")
+    diagrams = re.findall(r'<div class="diagram">(<svg.*?</svg>)', html, flags=re.DOTALL)
+    assert len(diagrams) == 1
+    for diagram in diagrams:
+        assert "<title" in diagram and "<desc" in diagram
+        assert "aria-labelledby" in diagram and "aria-describedby" in diagram
+    assert 'href="algorithms/ppo/"' in diagrams[0]
+    assert "my-svg" not in html
+    assert "mermaid.min.js" not in html
+
+
+def test_equations_are_mathml(site):
+    html = (site / "algorithms" / "ppo" / "index.html").read_text(encoding="utf-8")
+    assert html.count('<math tabindex="0" xmlns="http://www.w3.org/1998/Math/MathML" display="block">') >= 4
+    assert "mathjax" not in html.lower() and "katex.min" not in html.lower()
+
+
+def test_pages_are_small(site):
+    for page in pages_of(site):
+        size = len(gzip.compress(page.read_bytes()))
+        assert size < 60_000, f"{page.relative_to(site)} has {size} bytes gzip"
+
+
+def test_numbers_on_the_page_are_those_of_the_record(site):
+    record = json.loads((ROOT / "results" / "algorithms" / "ppo.json").read_text(encoding="utf-8"))
+    html = (site / "algorithms" / "ppo" / "index.html").read_text(encoding="utf-8")
+    seconds = sorted(run["seconds"] for run in record["seeds"])
+    assert f'<span class="result">{seconds[len(seconds) // 2]:.0f} s</span>' in html
+    assert record["output"].splitlines()[-1] in html
+
+
+# In a browser --------------------------------------------------------------------------------------
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next(filter(None, map(shutil.which, names)), None)
+    if program is None:
+        pytest.fail("The browser tests need Chromium: on Debian, apt-get install chromium.", pytrace=False)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def urls_of(site: Path) -> list[str]:
+    return [str(page.relative_to(site)).removesuffix("index.html") for page in pages_of(site)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_in_a_browser(site, address, browser, scheme, width):
+    """No request to another host, no error, nothing wider than the screen, nothing that axe objects to."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    elsewhere, errors = [], []
+    page.on("request", lambda request: elsewhere.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for url in urls_of(site):
+        page.goto(address + url, wait_until="networkidle")
+        expected = "slate" if scheme == "dark" else "default"
+        assert page.evaluate("document.body.dataset.mdColorScheme") == expected
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{url} is wider than {width}"
+        violations = {
+            violation["id"]: [node["html"][:120] for node in violation["nodes"]]
+            for violation in Axe().run(page).response["violations"]
+            # Material puts each copy button into a navigation landmark of its own, all without a name.
+            if violation["id"] != "landmark-unique"
+        }
+        assert violations == {}, url
+    assert [url for url in elsewhere if not url.startswith((address, "data:"))] == []
+    assert errors == []
+    context.close()
+
+
+@pytest.mark.slow
+def test_search_finds_a_page(address, browser):
+    page = browser.new_page()
+    page.goto(address)
+    page.locator(".md-search__input").click()
+    page.locator(".md-search__input").press_sequentially("clipped loss")
+    result = page.locator(".md-search-result__link").first
+    result.wait_for()
+    assert "algorithms/ppo" in result.get_attribute("href")
+    page.close()
+
+
+@pytest.mark.slow
+def test_the_copy_button_copies_the_program(address, browser):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(address)
+    page.locator(".language-python .md-code__button[data-md-type=copy]").first.click()
+    page.wait_for_timeout(300)
+    copied = page.evaluate("navigator.clipboard.readText()")
+    program = (ROOT / "examples" / "first_agent.py").read_text(encoding="utf-8")
+    assert copied.strip() == program.strip()
+    context.close()
+
+
+@pytest.mark.slow
+def test_the_map_leads_to_a_page(address, browser):
+    page = browser.new_page()
+    page.goto(address)
+    page.locator(".diagram a", has_text="PPO").click()
+    page.wait_for_url("**/algorithms/ppo/")
+    page.close()
+
+
+# What the builder says -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The site's sources, to be broken."""
+    for name in ("docs", "examples", "snippets", "results", "extensions"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("mkdocs.yml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def broken(copy: Path, *options: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(copy / "site"), *options],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode != 0, "the site was built all the same"
+    assert "Traceback" not in result.stderr, result.stderr
+    return result.stderr
+
+
+def append(copy: Path, text: str) -> None:
+    page = copy / "docs" / "index.md"
+    page.write_text(page.read_text(encoding="utf-8") + f"\n\n{text}\n", encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "```output\nalgorithms/none\n```",
+            "There is no record of algorithms/none; make it with: make record",
+        ),
+        ("```curve\nalgorithms/none: None\n```", "There is no record of algorithms/none"),
+        ("```curve\nnot a list\n```", "This fence is not a list of `example: label` lines"),
+        (
+            "`#!result algorithms/ppo happiness`",
+            "`#!result algorithms/ppo happiness` names nothing that is recorded.",
+        ),
+        ("`#!version nothing`", "`#!version nothing` names nothing that is recorded."),
+        ("```mermaid\nflowchart TB\n  a --> b\n```", "A diagram has no accTitle"),
+        (
+            "```mermaid\nflowchart TB\n  accTitle: T\n  accDescr: D\n  a -- b --> --> c\n```",
+            "Mermaid cannot draw this diagram",
+        ),
+        (
+            '```mermaid\nflowchart TB\naccTitle: T\naccDescr: D\na --> b\nclick a href "none.md"\n```',
+            "contains a link 'none.md', but the target is not found",
+        ),
+        (
+            "```settings\nconfig: PPOConfig\nexample: algorithms/ppo\nsettings: {speed: {does: a}}\n```",
+            "The settings table names 'speed', which rllib_defaults.json does not know",
+        ),
+        ("[a page](none.md)", "contains a link 'none.md', but the target is not found"),
+        ("[a part](algorithms/ppo.md#none)", "does not contain an anchor '#none'"),
+        ('```python\n--8<-- "examples/none.py"\n```', "examples/none.py"),
+    ],
+    ids=lambda value: value[:30] if value.startswith(("`", "[")) else "",
+)
+def test_a_page_that_asks_for_what_is_not_there(copy, text, message):
+    append(copy, text)
+    assert message in broken(copy)
+
+
+@pytest.mark.slow
+def test_a_notebook_becomes_a_page_that_asks_no_other_host(copy, browser):
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook()
+    cell = nbformat.v4.new_code_cell("1 + 1", execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("stream", text="two")]
+    notebook.cells = [nbformat.v4.new_markdown_cell("# A lesson"), cell]
+    nbformat.write(notebook, copy / "docs" / "lesson.ipynb")
+    config = copy / "mkdocs.yml"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace("  - Start: index.md", "  - Start: index.md\n  - Lesson: lesson.ipynb"))
+    result = build(copy, copy / "site")
+    assert result.returncode == 0, result.stderr
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(copy / "site"))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/"
+    page = browser.new_page()
+    urls = []
+    page.on("request", lambda request: urls.append(request.url))
+    page.goto(address + "lesson/", wait_until="networkidle")
+    assert "two" in page.inner_text("body")
+    page.close()
+    server.shutdown()
+    server.server_close()
+    assert [url for url in urls if not url.startswith((address, "data:"))] == []
+
+
+@pytest.mark.slow
+def test_an_edit_shows_within_two_seconds(copy):
+    """Of a page, an example, a snippet and a result."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shutil.copytree(ROOT / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tools.serve", f"127.0.0.1:{port}"],
+        cwd=copy,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def shown() -> str:
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).read().decode()
+        except OSError:
+            return ""
+
+    def wait_for(text: str, seconds: float) -> float:
+        start = time.monotonic()
+        while text not in shown():
+            assert time.monotonic() - start < seconds, f"{text!r} did not show within {seconds} s"
+            time.sleep(0.05)
+        return time.monotonic() - start
+
+    edits = {
+        "docs/index.md": ("## The way through", "An edited page.\n\n## The way through", "An edited page."),
+        "examples/first_agent.py": ("Your first RLlib agent", "An edited example", "An edited example"),
+        "snippets/abbreviations.md": ("Markov", "Edited Markov", ""),
+        "results/first_agent.json": ("greedy return ", "an edited result ", "an edited result "),
+    }
+    try:
+        wait_for("The map of RLlib", 60)
+        for name, (old, new, sign) in edits.items():
+            file = copy / name
+            file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+            # Two seconds on a quiet machine; tests share theirs, so the bound has slack.
+            if sign:
+                wait_for(sign, 6)
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
