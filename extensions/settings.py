@@ -46,8 +46,7 @@ def formatter(source: str, language: str, css_class: str, options: dict, md, **k
         file = ROOT / "examples" / f"{example}.py"
         used = _used(example, file.stat().st_mtime_ns)
         rows = [
-            (name, known[name], used.get(name, "default"), text["does"], text["turn"])
-            for name, text in settings.items()
+            (name, known[name], used.get(name), text["does"], text["turn"]) for name, text in settings.items()
         ]
     except KeyError as error:
         raise PageError(
@@ -57,9 +56,13 @@ def formatter(source: str, language: str, css_class: str, options: dict, md, **k
     except (yaml.YAMLError, OSError, TypeError) as error:
         raise PageError(f"This settings table cannot be read: {error}") from None
     cells = [
-        [f"<code>{html.escape(str(text))}</code>" for text in (name, default, here)]
-        + [html.escape(does), html.escape(turn)]
+        [
+            f'<code>{html.escape(name)}</code><br><span class="range">default {html.escape(str(default))}'
+            + (f"<br>here {html.escape(here)}" if here else "")
+            + "</span>",
+            html.escape(does),
+            html.escape(turn),
+        ]
         for name, default, here, does, turn in rows
     ]
-    heads = ["setting", "RLlib's default", "here", "what it does", "when learning stalls"]
-    return table("Settings", "settings", heads, cells)
+    return table("Settings", "settings", ["setting", "what it does", "when learning stalls"], cells)

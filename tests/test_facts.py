@@ -1,5 +1,6 @@
 """What the site says of RLlib is true of the RLlib that is installed."""
 
+import json
 import re
 import subprocess
 import sys
@@ -19,8 +20,6 @@ def test_the_shown_defaults_are_those_of_the_installed_rllib():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr
-    import json
-
     installed = json.loads(result.stdout.splitlines()[-1].removeprefix("# "))
     assert defaults() == installed, "results/rllib_defaults.json is out of step; renew it with: make defaults"
 
@@ -63,3 +62,26 @@ def test_the_site_needs_no_ray_no_torch_no_tensorflow():
 )
 def test_the_pinned_version_is_installed(package):
     assert version(package).split("+")[0] == pinned()[package]
+
+
+PPO_MODULES = """\
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+from ray.rllib.algorithms.ppo import PPOConfig
+observation_space = Box(-1, 1, (3,), np.float32)
+one, two = Discrete(2), Box(-1, 1, (2,), np.float32)
+for action_space in (one, MultiDiscrete([2, 3]), two, Dict({"a": one, "b": two}), Tuple([one, two])):
+    config = PPOConfig().environment(observation_space=observation_space, action_space=action_space)
+    module = config.get_rl_module_spec().build()
+    out = module.forward_exploration({"obs": torch.zeros(4, 3)})
+    module.get_exploration_action_dist_cls().from_logits(out["action_dist_inputs"]).sample()
+config = PPOConfig().environment(observation_space=observation_space, action_space=one)
+assert config.rl_module(model_config={"use_lstm": True}).get_rl_module_spec().build().is_stateful()
+"""
+
+
+def test_ppo_takes_the_action_spaces_and_memory_that_its_page_claims():
+    command = [sys.executable, "-W", "ignore", "-c", PPO_MODULES]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]

@@ -28,11 +28,11 @@ for num_env_runners, num_envs in [(0, 16), (2, 8)]:
 
     timers = result["timers"]
     print(
-        f"{actors} env-runner actors, {num_envs} envs each: "
-        f"{result['env_runners']['num_env_steps_sampled']:,.0f} env steps sampled "
-        f"in {timers['env_runner_sampling_timer']:.2f} s, "
+        f"{actors} actors, {num_envs} envs each: "
+        f"{result['env_runners']['num_env_steps_sampled']:,.0f} env steps in "
+        f"{timers['env_runner_sampling_timer']:.2f} s, "
         f"update {timers['learner_update_timer']:.2f} s, "
-        f"weights sent in {timers['synch_weights']:.3f} s"
+        f"weights {timers['synch_weights']:.3f} s"
     )
     assert actors == num_env_runners, "an env runner was lost"
 ray.shutdown()
