@@ -316,3 +316,16 @@ def test_ci_runs_what_the_readme_says():
     assert "exec make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make serve" in readme and "make test" in readme
+
+
+def test_a_missing_browser_is_named(tmp_path):
+    (tmp_path / "id").symlink_to("/usr/bin/id")
+    script = str(ROOT / "tools" / "browser.sh")
+    result = subprocess.run(
+        ["/bin/sh", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=30
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        "The browser tests need Chromium: install it (on Debian: sudo apt-get install"
+    )
+    assert result.stderr.count("\n") == 1
