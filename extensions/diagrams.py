@@ -11,6 +11,7 @@ import mermaidx
 
 from . import PageError
 from .cache import drawn, source_of
+from .records import record_of
 
 
 @functools.cache
@@ -34,16 +35,41 @@ def _draw(source: str, name: str) -> str:
         "nodeSpacing": 18,
         "rankSpacing": 28,
         "padding": 10,
-        "diagramPadding": 2,
+        "wrappingWidth": 420,  # the sources break their lines themselves
+        "diagramPadding": 14,
         "subGraphTitleMargin": {"top": 4, "bottom": 12},
     }
-    config = {"themeCSS": _theme_css(), "flowchart": flowchart}
+    sequence = {
+        "actorMargin": 14,
+        "width": 92,
+        "height": 40,
+        "boxMargin": 6,
+        "noteMargin": 6,
+        "messageMargin": 26,
+    }
+    config = {"themeCSS": _theme_css(), "flowchart": flowchart, "sequence": sequence}
     try:
         svg = mermaidx.render(source, config=config).svg()
     except Exception as error:  # mermaidx passes on whatever Mermaid throws
         raise PageError(f"Mermaid cannot draw this diagram: {error}\n{source}") from None
     svg = svg.replace("my-svg", name).replace("xlink:href", "href")
     return re.sub(r"<\?xml[^>]*\?>", "", svg).replace("\n", " ")
+
+
+def _inline(source: str, md) -> str:
+    for needed in ("accTitle", "accDescr"):
+        if needed not in source:
+            raise PageError(f"A diagram has no {needed}, its text for those who cannot see it:\n{source}")
+    name = "diagram-" + hashlib.sha256(source.encode()).hexdigest()[:8]
+    kind = f"mermaidx {version('mermaidx')} {version('mkdocs-material')} {source_of(__file__)}"
+    svg = drawn(kind, source, lambda: _draw(source, name))
+    if "relpath" in md.treeprocessors:  # MkDocs, which knows where the page's links lead
+        resolve = md.treeprocessors["relpath"].path_to_url
+        svg = re.sub(r'href="([^"#][^"]*)"', lambda match: f'href="{resolve(match[1])}"', svg)
+    # A wide picture scrolls in itself on a phone instead of shrinking until nobody can read it.
+    width = float(re.search(r'viewBox="[-\d.]+ [-\d.]+ ([\d.]+)', svg)[1])
+    wide = f' style="--least: {min(width, 0.75 * width):.0f}px" tabindex="0"' if width > 560 else ""
+    return f'<div class="diagram"{wide}>{svg}</div>'
 
 
 def formatter(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
@@ -55,13 +81,20 @@ def formatter(source: str, language: str, css_class: str, options: dict, md, **k
     Raises:
         PageError: the diagram has no text alternative, or Mermaid cannot draw it.
     """
-    for needed in ("accTitle", "accDescr"):
-        if needed not in source:
-            raise PageError(f"A diagram has no {needed}, its text for those who cannot see it:\n{source}")
-    name = "diagram-" + hashlib.sha256(source.encode()).hexdigest()[:8]
-    kind = f"mermaidx {version('mermaidx')} {version('mkdocs-material')} {source_of(__file__)}"
-    svg = drawn(kind, source, lambda: _draw(source, name))
-    if "relpath" in md.treeprocessors:  # MkDocs, which knows where the page's links lead
-        resolve = md.treeprocessors["relpath"].path_to_url
-        svg = re.sub(r'href="([^"#][^"]*)"', lambda match: f'href="{resolve(match[1])}"', svg)
-    return f'<div class="diagram">{svg}</div>'
+    return _inline(source, md)
+
+
+def recorded(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
+    """A `recorded-diagram` fence: an example, and which of the diagrams it printed to show (1 if left out).
+
+    Raises:
+        PageError: there is no such record, or it holds no such diagram.
+    """
+    example, _, number = source.strip().partition(" ")
+    diagrams = record_of(example).output.strip().split("\n\n")
+    try:
+        return _inline(diagrams[int(number or 1) - 1], md)
+    except (ValueError, IndexError):
+        raise PageError(
+            f"The record of {example} holds {len(diagrams)} diagrams; there is no {number}."
+        ) from None

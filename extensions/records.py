@@ -25,6 +25,11 @@ class Run:
     greedy_return: float | None
     points: list[tuple[int, float, float]]
 
+    @property
+    def training_seconds(self) -> float:
+        """From the first iteration to the last, without start-up and the end."""
+        return self.points[-1][2]
+
 
 @dataclass(frozen=True)
 class Record:

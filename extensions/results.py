@@ -180,6 +180,7 @@ def _seconds(value: float) -> str:
 _FIELDS = {
     "seconds": lambda record: _seconds(record.median("seconds")),
     "cpu_seconds": lambda record: _seconds(record.median("cpu_seconds")),
+    "training_seconds": lambda record: _seconds(record.median("training_seconds")),
     "env_steps": lambda record: f"{_rounded(record.median('env_steps')):,}",
     "solved": lambda record: f"{len(record.solved)} of {len(record.runs)}",
     "seeds": lambda record: str(len(record.runs)),

@@ -12,6 +12,7 @@ from tests.runner.pages import read_programs
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 ALGORITHM_PAGES = [page for page in PAGES if page.parent.name == "algorithms" and page.name != "index.md"]
+CONCEPT_PAGES = [page for page in PAGES if page.is_relative_to(ROOT / "docs" / "concepts")]
 SKELETON = [
     "In one paragraph",
     "Facts",
@@ -73,6 +74,22 @@ def test_each_part_of_an_algorithm_page_has_what_it_is_for(page):
     assert "ray/rllib/" in parts["Read next"]
 
 
+@pytest.mark.parametrize("page", CONCEPT_PAGES, ids=name)
+def test_a_concept_page_has_its_form(page):
+    """A question and its answer, a diagram, a program and its output, what goes wrong, where to go next."""
+    text = page.read_text(encoding="utf-8")
+    first = re.search(r"^# .+\n\n(.+)", text, flags=re.MULTILINE)[1]
+    assert re.match(r"\*\*.+\?\*\*", first), (
+        "a concept page begins with the question that it answers, in bold"
+    )
+    assert "```mermaid" in text or "```recorded-diagram" in text
+    assert "```output" in text
+    parts = sections(page)
+    assert list(parts)[-2:] == ["What goes wrong", "Read next"]
+    assert "<!-- program: fails with" in parts["What goes wrong"], "show a real error"
+    assert "](" in parts["Read next"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_page_says_what_it_is_about(page):
     assert re.match(r"---\ndescription: .{30,160}\n---\n", page.read_text(encoding="utf-8"))
@@ -109,6 +126,8 @@ def test_an_example_is_one_whole_program_of_readable_length():
         assert text.count("\n") <= 260, f"{name(example)} is longer than a reader wants to read"
         assert "argparse" not in text, f"{name(example)} parses arguments"
         assert text.startswith('"""'), f"{name(example)} does not say what it does"
+        if ".evaluate()" in text:  # else it explores: see docs/concepts/api.md
+            assert re.search(r"evaluation_(interval|num_env_runners)=[1-9]|interval in", text), name(example)
         for ours in ("extensions", "tests", "tools", "snippets"):
             assert not re.search(rf"^(from|import) {ours}\b", text, flags=re.MULTILINE)
 

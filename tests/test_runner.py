@@ -269,6 +269,23 @@ def test_an_output_that_is_not_what_the_page_says(tree):
     )
 
 
+@pytest.mark.parametrize(("printed", "passes"), [("one", True), ("two", False)])
+def test_an_output_that_has_to_be_the_recorded_one(tree, printed, passes):
+    tree.write("examples/diagram.py", f"print({printed!r})\n")
+    tree.write("results/diagram.json", '{"output": "one\\n"}')
+    tree.page('<!-- program: prints its record -->\n```python\n--8<-- "examples/diagram.py"\n```\n')
+    result = tree.run()
+    assert (result.returncode == 0) is passes, result.stdout
+    if not passes:
+        failure(result, "docs/page.md:2: the program did not print what its record says it prints.")
+
+
+def test_a_program_without_a_record_cannot_print_it(tree):
+    tree.write("examples/diagram.py", "print(1)\n")
+    tree.page('<!-- program: prints its record -->\n```python\n--8<-- "examples/diagram.py"\n```\n')
+    failure(tree.run(), "docs/page.md:2: diagram.py has no record.")
+
+
 def test_an_output_that_is_what_the_page_says(tree):
     tree.page("```python\nprint(1)\n```\n<!--pytest-codeblocks:expected-output-->\n```text\n1\n```\n")
     assert tree.run().returncode == 0

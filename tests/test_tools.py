@@ -209,6 +209,16 @@ def test_a_seed_that_fails_is_recorded_too(place, monkeypatch, capsys):
     assert "Not every seed solved its example" in output.err
 
 
+def test_only_stale_examples_are_recorded_when_asked(place, monkeypatch, capsys):
+    assert run(monkeypatch, "stale", "--seeds", "0") == 0
+    assert "algorithms/toy: 1 of 1 seeds solved" in capsys.readouterr().out
+    assert run(monkeypatch, "stale", "--seeds", "0") == 0
+    assert capsys.readouterr().out == ""
+    write(place, "# changed")
+    assert run(monkeypatch, "stale", "--seeds", "0") == 0
+    assert "algorithms/toy: 1 of 1 seeds solved" in capsys.readouterr().out
+
+
 def test_a_program_that_crashes_is_recorded_as_not_solved(place, monkeypatch, capsys):
     write(place, "raise ValueError('no')")
     assert run(monkeypatch, "algorithms/toy", "--seeds", "0") == 1

@@ -173,14 +173,26 @@ def all_examples() -> list[str]:
     return sorted(str(file.relative_to(EXAMPLES).with_suffix("")) for file in EXAMPLES.rglob("*.py"))
 
 
+def is_stale(example: str) -> bool:
+    """Whether an example has no record, or one of another source or of other versions."""
+    file = RESULTS / f"{example}.json"
+    if not file.is_file():
+        return True
+    data = json.loads(file.read_text(encoding="utf-8"))
+    source = (EXAMPLES / f"{example}.py").read_bytes()
+    return data["source_sha256"] != hashlib.sha256(source).hexdigest() or data["versions"] != versions()
+
+
 def main() -> int:
     """Record the examples named on the command line, or all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("examples", nargs="*", help="such as algorithms/ppo; all when left out")
+    parser.add_argument("examples", nargs="*", help="such as algorithms/ppo; or stale; all when left out")
     parser.add_argument("--seeds", default="0 1 2 3 4", help="such as '0 1 2'")
     arguments = parser.parse_args()
     known = all_examples()
     examples = [name.removeprefix("examples/").removesuffix(".py") for name in arguments.examples] or known
+    if examples == ["stale"]:
+        examples = [example for example in known if is_stale(example)]
     for name in examples:
         if name not in known:
             return _refuse(f"There is no example {name}; the examples are: {', '.join(known)}.")

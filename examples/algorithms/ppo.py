@@ -36,8 +36,10 @@ config = (
         grad_clip=0.5,  # default: none
     )
     .rl_module(model_config={"fcnet_hiddens": [64, 64], "fcnet_activation": "tanh"})
-    # 20 greedy episodes, side by side, when algo.evaluate() is called.
+    # 20 greedy episodes, side by side, when algo.evaluate() is called. Only with an
+    # interval does evaluation get an env runner of its own, which can act greedily.
     .evaluation(
+        evaluation_interval=1_000_000,
         evaluation_duration=20,
         evaluation_config={"explore": False, "num_envs_per_env_runner": 20},
     )

@@ -44,5 +44,6 @@ def judge(program: Program, outcome: Outcome) -> str | None:
         _squeeze(program.expected_output, program.ignore_whitespace)
         != _squeeze(outcome.stdout, program.ignore_whitespace)
     ):
-        return "the program did not print what the page says it prints"
+        recorded = "its record" if program.prints_record else "the page"
+        return f"the program did not print what {recorded} says it prints"
     return None

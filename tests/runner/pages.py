@@ -6,6 +6,7 @@ to its language, and reads the instructions that stand in a comment above a fenc
 
     <!-- program: limit 90 -->                   seconds that it may take (default 120)
     <!-- program: fails with "SomeError: text" -->   it must fail, and print this
+    <!-- program: prints its record -->          its output must be the recorded one
     <!-- program: not run, because REASON -->    it is shown but not run
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import re
 import textwrap
 from dataclasses import dataclass, field
@@ -61,6 +63,7 @@ class Program:
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
     not_run: str | None = None
+    prints_record: bool = False
     expected_output: str | None = None
     ignore_whitespace: bool = False
     marks: list[str] = field(default_factory=list)
@@ -167,12 +170,15 @@ class _Instructions:
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
     not_run: str | None = None
+    prints_record: bool = False
 
     def add(self, text: str, where: str) -> None:
         if match := re.fullmatch(r"limit (\d+)", text):
             self.limit = float(match[1])
         elif match := re.fullmatch(r'fails with "(.+)"', text):
             self.fails_with = match[1]
+        elif text == "prints its record":
+            self.prints_record = True
         elif match := re.fullmatch(r"not run, because (\S.*)", text):
             self.not_run = match[1]
         elif text.startswith("not run"):
@@ -260,7 +266,7 @@ def read_programs(page: Path, root: Path) -> list[Program]:
         shadows = extract_from_buffer(io.StringIO("\n".join(numbered) + "\n"), max_num_lines=100_000)
     except RuntimeError as error:
         raise PageError(f"{page.relative_to(root)}: {error}") from None
-    programs = []
+    programs: list[Program] = []
     for block, shadow in zip(blocks, shadows, strict=True):
         if block.syntax not in RUNNABLE:
             continue
@@ -275,10 +281,23 @@ def read_programs(page: Path, root: Path) -> list[Program]:
                 limit=orders.limit,
                 fails_with=orders.fails_with,
                 not_run=orders.not_run,
+                prints_record=orders.prints_record,
                 expected_output=block.expected_output,
                 ignore_whitespace=block.expected_output_ignore_whitespace,
                 marks=block.marks,
                 importorskip=block.importorskip,
             )
         )
+        if orders.prints_record:
+            programs[-1].expected_output = _recorded_output(programs[-1], root)
     return programs
+
+
+def _recorded_output(program: Program, root: Path) -> str:
+    example = program.origins[0].file
+    if not example.is_relative_to(root / "examples"):
+        raise PageError(f"{_at(Origin(program.page, program.line), root)}: only an example has a record.")
+    record = (root / "results" / example.relative_to(root / "examples")).with_suffix(".json")
+    if not record.is_file():
+        raise PageError(f"{_at(Origin(program.page, program.line), root)}: {example.name} has no record.")
+    return json.loads(record.read_text(encoding="utf-8"))["output"]
