@@ -1,0 +1,51 @@
+"""How a MetricsLogger reduces values, checked against hand-worked numbers."""
+
+import sys
+
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+
+logger = MetricsLogger(root=True)
+WAYS = {
+    "mean": {},
+    "mean of the last 2": {"reduce": "mean", "window": 2},
+    "ema": {"reduce": "ema", "ema_coeff": 0.5},
+    "min": {},
+    "max": {},
+    "sum": {},
+    "lifetime_sum": {},
+    "item": {},
+    "item_series": {},
+}
+# What each should be after the first iteration's values, and after the second's.
+EXPECTED = {
+    "mean": (2, 15),
+    "mean of the last 2": (2.5, 15),
+    "ema": (2.25, 13.0625),  # ((1 + 2) / 2 + 3) / 2, and on from there: it remembers
+    "min": (1, 10),
+    "max": (3, 20),
+    "sum": (6, 30),
+    "lifetime_sum": (6, 36),  # it remembers too
+    "item": (3, 20),  # the last one
+    "item_series": ([1, 2, 3], [10, 20]),  # all of them
+}
+
+for iteration, values in enumerate([[1, 2, 3], [10, 20]]):
+    for way, options in WAYS.items():
+        for value in values:
+            logger.log_value(way, float(value), **({"reduce": way} | options))
+    print(f"iteration {iteration + 1} logs {values}")
+    for way in WAYS:
+        reduced, expected = logger.peek(way), EXPECTED[way][iteration]
+        print(f"  {way:20s} {reduced}")
+        if reduced != expected:
+            sys.exit(f"{way}: expected {expected}, but RLlib says {reduced}.")
+    logger.reduce()  # what an Algorithm does at the end of train()
+
+for value in range(101):
+    logger.log_value(
+        "p", value, reduce="percentiles", window=101, percentiles=[0.5, 50]
+    )
+percentiles = logger.peek("p")
+print(f"percentiles of 0, 1, ..., 100: {percentiles}")
+if percentiles[50] != 50 or percentiles[0.5] != 0.5:
+    sys.exit("Percentiles should be given in percent: 50 is the median.")
