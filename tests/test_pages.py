@@ -13,6 +13,7 @@ from tests.runner.pages import read_programs
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 ALGORITHM_PAGES = [page for page in PAGES if page.parent.name == "algorithms" and page.name != "index.md"]
 CONCEPT_PAGES = [page for page in PAGES if page.is_relative_to(ROOT / "docs" / "concepts")]
+APPROACH_PAGES = [page for page in PAGES if page.parent.name == "approaches" and page.name != "index.md"]
 SKELETON = [
     "In one paragraph",
     "Facts",
@@ -88,6 +89,23 @@ def test_a_concept_page_has_its_form(page):
     assert list(parts)[-2:] == ["What goes wrong", "Read next"]
     assert "<!-- program: fails with" in parts["What goes wrong"], "show a real error"
     assert "](" in parts["Read next"]
+
+
+@pytest.mark.parametrize("page", APPROACH_PAGES, ids=name)
+def test_an_approach_page_has_its_form(page):
+    parts = sections(page)
+    assert list(parts) == [
+        "When",
+        "How it works",
+        "A program that learns",
+        "Evaluate it",
+        "Use it",
+        "Pitfalls",
+        "Read next",
+    ]
+    assert "```mermaid" in parts["How it works"]
+    assert "```output" in parts["A program that learns"] and "```curve" in parts["A program that learns"]
+    assert "<!-- program: fails with" in parts["Pitfalls"], "show a real error"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -4,6 +4,7 @@ import functools
 import gzip
 import http.server
 import json
+import os
 import re
 import shutil
 import socket
@@ -214,7 +215,7 @@ def test_the_copy_button_copies_the_program(address, browser):
 def test_the_map_leads_to_a_page(address, browser):
     page = browser.new_page()
     page.goto(address)
-    page.locator(".diagram a", has_text="PPO").click()
+    page.locator(".diagram a", has_text=re.compile("^PPO$")).click()
     page.wait_for_url("**/algorithms/ppo/")
     page.close()
 
@@ -329,6 +330,7 @@ def test_an_edit_shows_within_two_seconds(copy):
     server = subprocess.Popen(
         [sys.executable, "-m", "tools.serve", f"127.0.0.1:{port}"],
         cwd=copy,
+        env=os.environ | {"TMPDIR": str(copy)},  # where it builds; not left behind when it is ended
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
