@@ -359,9 +359,9 @@ def test_an_edit_shows_within_two_seconds(copy):
         for name, (old, new, sign) in edits.items():
             file = copy / name
             file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-            # Two seconds on a quiet machine; tests share theirs, so the bound has slack.
+            # Two seconds are the aim on a quiet machine; this one is shared, so the bound has slack.
             if sign:
-                wait_for(sign, 6)
+                wait_for(sign, 12)
     finally:
         server.terminate()
         server.wait(timeout=10)

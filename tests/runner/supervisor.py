@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import resource
+import selectors
 import shutil
 import signal
 import subprocess
@@ -43,9 +44,27 @@ def _say(message: dict) -> None:
             pass
 
 
-def _forward(stream: str, pipe) -> None:
-    for line in pipe:
-        _say({"stream": stream, "line": line.rstrip("\n")})
+def _forward(process: subprocess.Popen) -> None:
+    """Pass on the lines of both streams, in the order in which they were written.
+
+    When both have something, standard output goes first: what a program printed before it crashed
+    then stands before its traceback.
+    """
+    streams = {process.stdout.fileno(): "stdout", process.stderr.fileno(): "stderr"}
+    pending = dict.fromkeys(streams, b"")
+    with selectors.DefaultSelector() as selector:
+        for fd in streams:
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = {key.fd for key, _ in selector.select()}
+            for fd in [fd for fd in streams if fd in ready]:
+                data = os.read(fd, 1 << 16)
+                *lines, pending[fd] = (pending[fd] + data).split(b"\n")
+                if not data:
+                    selector.unregister(fd)
+                    lines += [pending[fd]] if pending[fd] else []
+                for line in lines:
+                    _say({"stream": streams[fd], "line": line.decode(errors="replace")})
 
 
 def _environment(folder: Path, job: dict) -> dict[str, str]:
@@ -138,17 +157,11 @@ def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
         start_new_session=True,
         preexec_fn=(lambda: os.sched_setaffinity(0, job["cores"])) if job["cores"] else None,
     )
-    readers = [
-        threading.Thread(target=_forward, args=(stream, getattr(process, stream)), daemon=True)
-        for stream in ("stdout", "stderr")
-    ]
-    for reader in readers:
-        reader.start()
+    reader = threading.Thread(target=_forward, args=(process,), daemon=True)
+    reader.start()
 
     status = None
     while status is None and not cancelled.is_set() and time.monotonic() - start < job["limit"]:
@@ -164,8 +177,7 @@ def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
             _reap(process.pid)
         left_running = sorted(_name(process) for process in processes)
     _kill_all(process.pid)
-    for reader in readers:
-        reader.join(timeout=2)
+    reader.join(timeout=2)
     process.returncode = 0  # already reaped: keeps Popen from waiting for it
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
