@@ -23,7 +23,7 @@ from pathlib import Path
 import markdown
 from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
-from pymdownx.snippets import SnippetMissingError, SnippetPreprocessor
+from pymdownx.snippets import SnippetExtension, SnippetMissingError, SnippetPreprocessor
 from pytest_codeblocks import extract_from_buffer
 
 DEFAULT_LIMIT = 120.0
@@ -121,21 +121,7 @@ def _expand(page: Path, root: Path) -> list[_Line]:
     """The page's lines with every include in its place."""
     config = site_config(root)
     options = config.mdx_configs.get("extensions.includes") or config.mdx_configs.get("pymdownx.snippets", {})
-    defaults = {
-        "base_path": [str(root)],
-        "encoding": "utf-8",
-        "check_paths": True,
-        "auto_append": [],
-        "url_download": False,
-        "url_max_size": 0,
-        "url_timeout": 0.0,
-        "url_request_headers": {},
-        "dedent_subsections": False,
-        "restrict_base_path": True,
-        "max_retries": 0,
-        "backoff_factor": 0.0,
-    }
-    settings = defaults | options
+    settings = SnippetExtension(**options).getConfigs()  # with pymdownx's own defaults for the rest
     bases = settings["base_path"]
     bases = [bases] if isinstance(bases, str) else bases
     settings["base_path"] = [str(root / base) for base in bases]

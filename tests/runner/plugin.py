@@ -234,6 +234,7 @@ class Progress:
                 # While a test runs, pytest keeps what is written; this line is for whoever waits.
                 with self.plugins.get_plugin("capturemanager").global_and_fixture_disabled():
                     terminal = self.plugins.get_plugin("terminalreporter")
+                    terminal.ensure_newline()
                     terminal.write_line(f"running: {', '.join(running)}")
 
 
