@@ -191,7 +191,7 @@ def test_search_finds_a_page(address, browser):
     page = browser.new_page()
     page.goto(address)
     page.locator(".md-search__input").click()
-    page.locator(".md-search__input").press_sequentially("clipped loss")
+    page.locator(".md-search__input").press_sequentially("proximal policy")
     result = page.locator(".md-search-result__link").first
     result.wait_for()
     assert "algorithms/ppo" in result.get_attribute("href")
