@@ -1,6 +1,7 @@
 """Equations as MathML, which browsers draw themselves: no script, no other host, readable aloud."""
 
 import functools
+import html
 import xml.etree.ElementTree as etree
 
 from latex2mathml.converter import convert
@@ -29,7 +30,7 @@ class _ToMathML(Treeprocessor):
         for element in root.iter():
             if "arithmatex" not in element.get("class", "").split():
                 continue
-            text = "".join(element.itertext())
+            text = html.unescape("".join(element.itertext()))  # arithmatex has escaped `&` and `<`
             display = "block" if text.startswith("\\[") else "inline"
             latex = text[2:-2].strip()
             for child in list(element):

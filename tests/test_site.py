@@ -18,6 +18,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+import markdown
 import pytest
 
 from tests.conftest import ROOT, build
@@ -105,6 +106,12 @@ def test_equations_are_mathml(site):
     html = (site / "algorithms" / "ppo" / "index.html").read_text(encoding="utf-8")
     assert html.count('<math tabindex="0" xmlns="http://www.w3.org/1998/Math/MathML" display="block">') >= 4
     assert "mathjax" not in html.lower() and "katex.min" not in html.lower()
+
+
+def test_an_equation_may_hold_signs_that_html_escapes():
+    equation = "$$\n\\begin{cases} 1 & x < 2 \\end{cases}\n$$"
+    text = markdown.markdown(equation, extensions=["extensions.equations"])
+    assert text.count("<mtd") == 2 and "&#x0003C;" in text and "amp" not in text
 
 
 def test_pages_are_small(site):

@@ -3,6 +3,7 @@
 The site shows them without having RLlib installed; a test compares them with the RLlib that is.
 """
 
+import contextlib
 import importlib
 import json
 import logging
@@ -12,7 +13,17 @@ from pathlib import Path
 FILE = Path(__file__).resolve().parent.parent / "results" / "rllib_defaults.json"
 # Where each config class stands whose settings a page shows.
 CONFIGS = {
+    "APPOConfig": "ray.rllib.algorithms.appo",
+    "BCConfig": "ray.rllib.algorithms.bc",
+    "CQLConfig": "ray.rllib.algorithms.cql",
+    "DQNConfig": "ray.rllib.algorithms.dqn",
+    "DreamerV3Config": "ray.rllib.algorithms.dreamerv3",
+    "IMPALAConfig": "ray.rllib.algorithms.impala",
+    "IQLConfig": "ray.rllib.algorithms.iql",
+    "MARWILConfig": "ray.rllib.algorithms.marwil",
     "PPOConfig": "ray.rllib.algorithms.ppo",
+    "SACConfig": "ray.rllib.algorithms.sac",
+    "TQCConfig": "ray.rllib.algorithms.tqc",
 }
 
 
@@ -28,7 +39,8 @@ def read_defaults() -> dict[str, dict[str, object]]:
             if not setting.startswith("_") and isinstance(value, bool | int | float | str | None)
         }
         # A property: unless set, it is train_batch_size divided among the learners.
-        found[name]["train_batch_size_per_learner"] = config.train_batch_size_per_learner
+        with contextlib.suppress(ValueError):  # DreamerV3 has neither
+            found[name]["train_batch_size_per_learner"] = config.train_batch_size_per_learner
     return found
 
 
