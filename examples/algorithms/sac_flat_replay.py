@@ -1,4 +1,4 @@
-"""SAC learns Pendulum-v1 with a replay buffer of flat arrays, twice as fast."""
+"""SAC learns Pendulum-v1 with a replay buffer of flat arrays, for a faster update."""
 
 import logging
 import os
