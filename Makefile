@@ -36,8 +36,9 @@ test-page: .venv/.installed ## run the programs of one page: make test-page PAGE
 record: .venv/.installed ## run examples over five seeds and write results/: make record EXAMPLES="algorithms/ppo" SEEDS="0 1 2 3 4"
 	$(FULL) -m tools.record $(EXAMPLES) $(if $(SEEDS),--seeds "$(SEEDS)")
 
-defaults: .venv/.installed ## read RLlib's default settings into results/rllib_defaults.json
+defaults: .venv/.installed ## read RLlib's default settings, and try what it supports, into results/rllib_*.json
 	$(FULL) -m tools.defaults
+	$(FULL) -m tools.support
 
 lock: .venv/.installed ## pin every package after an edit to a requirements .in file
 	tools/lock.sh .venv/bin

@@ -6,6 +6,7 @@ equations.py  $x$ and $$x$$ become MathML
 records.py    reads results/**/*.json; everything about a run comes from there
 results.py    ```output, ```curve, ```comparison fences and `#!result ...` in running text
 settings.py   a ```settings fence becomes a table with RLlib's real defaults
+catalogue.py  ```selector and ```support: the algorithms side by side
 tables.py     a table as the theme draws its own
 cache.py      keeps drawn pictures between builds
 

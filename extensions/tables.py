@@ -1,7 +1,9 @@
 """A table as Material draws its own: it scrolls in itself on a small screen, also by keyboard."""
 
 
-def table(label: str, name: str, heads: list[str], rows: list[list[str]]) -> str:
+def table(
+    label: str, name: str, heads: list[str], rows: list[list[str]], classes: list[str] | None = None
+) -> str:
     """HTML of a table.
 
     Args:
@@ -9,9 +11,14 @@ def table(label: str, name: str, heads: list[str], rows: list[list[str]]) -> str
         name: a class for its style.
         heads: the column heads, as text.
         rows: the cells, as HTML.
+        classes: the class of each row, if they have any.
     """
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    starts = [f'<tr class="{kind}">' for kind in classes] if classes else ["<tr>"] * len(rows)
+    body = "".join(
+        start + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+        for start, row in zip(starts, rows, strict=True)
+    )
     return (
         f'<div class="md-typeset__scrollwrap {name}" tabindex="0" role="region" aria-label="{label}">'
         f'<div class="md-typeset__table"><table><thead><tr>{head}</tr></thead>'

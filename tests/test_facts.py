@@ -9,6 +9,7 @@ from importlib.metadata import version
 import pytest
 from packaging.requirements import Requirement
 
+from extensions.catalogue import SUPPORT
 from extensions.results import pinned
 from extensions.settings import defaults
 from tests.conftest import ROOT
@@ -22,6 +23,25 @@ def test_the_shown_defaults_are_those_of_the_installed_rllib():
     assert result.returncode == 0, result.stderr
     installed = json.loads(result.stdout.splitlines()[-1].removeprefix("# "))
     assert defaults() == installed, "results/rllib_defaults.json is out of step; renew it with: make defaults"
+
+
+@pytest.mark.slow
+def test_the_support_matrix_is_that_of_the_installed_rllib():
+    code = "import json; from tools.support import read_support; print('#', json.dumps(read_support()))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    tried = json.loads(result.stdout.splitlines()[-1].removeprefix("# "))
+    shown = json.loads(SUPPORT.read_text(encoding="utf-8"))
+    works = {
+        name: {feature: error is None for feature, error in features.items()}
+        for name, features in shown.items()
+    }
+    assert works == {
+        name: {feature: error is None for feature, error in features.items()}
+        for name, features in tried.items()
+    }, "results/rllib_support.json is out of step; renew it with: make defaults"
 
 
 @pytest.mark.parametrize("name", ["requirements", "requirements-site"])

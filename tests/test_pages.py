@@ -1,11 +1,14 @@
 """Every page keeps its form, and its words stay true."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from extensions import catalogue
+from extensions.records import RESULTS
 from extensions.results import pinned
 from tests.conftest import ROOT
 from tests.runner.pages import read_programs
@@ -73,6 +76,41 @@ def test_each_part_of_an_algorithm_page_has_what_it_is_for(page):
     assert "```settings" in parts["Settings that matter"]
     assert "ray.rllib.agents" in parts["From older RLlib"]
     assert "ray/rllib/" in parts["Read next"]
+
+
+@pytest.mark.parametrize("page", ALGORITHM_PAGES, ids=name)
+def test_the_facts_of_a_page_agree_with_what_rllib_supports(page):
+    """Facts are words; results/rllib_support.json holds what trials with the installed RLlib gave."""
+    has = catalogue.tags(page.stem)
+    support = {key.lower(): value for key, value in json.loads(catalogue.SUPPORT.read_text()).items()}
+    if page.stem not in support:
+        return
+    tried = support[page.stem]
+    for feature in ("discrete", "continuous", "multi-agent", "memory"):
+        if feature in tried:
+            assert (feature in has) == (tried[feature] is None), (feature, tried[feature])
+    tensorflow = RESULTS / "algorithms" / f"{page.stem}_tensorflow.json"
+    assert ("tensorflow" in has) == tensorflow.is_file()
+
+
+@pytest.mark.parametrize("page", ALGORITHM_PAGES, ids=name)
+def test_a_rebuilt_algorithm_names_the_last_release_that_had_it(page):
+    status = catalogue.facts(page.stem)["Status"]
+    history = json.loads((RESULTS / "rllib_history.json").read_text(encoding="utf-8"))
+    last = {key.lower(): value["last_working"] for key, value in history.items()}
+    if status.startswith("rebuilt here"):
+        assert re.search(rf"until {re.escape(last[page.stem.replace('_', '')])}\b", status)
+
+
+def test_every_algorithm_is_in_the_tables_of_the_index():
+    text = (ROOT / "docs" / "algorithms" / "index.md").read_text(encoding="utf-8")
+    for kind in ("selector", "comparison"):
+        [fence] = re.findall(rf"```{kind}\n(.*?)```", text, flags=re.DOTALL)
+        for page in ALGORITHM_PAGES:
+            assert re.search(rf"^(algorithms/)?{page.stem}: ", fence, flags=re.MULTILINE), (kind, page.stem)
+    [fence] = re.findall(r"```support\n(.*?)```", text, flags=re.DOTALL)
+    shown = re.findall(r": (\w+)$", fence, flags=re.MULTILINE)
+    assert shown == list(json.loads(catalogue.SUPPORT.read_text()))
 
 
 @pytest.mark.parametrize("page", CONCEPT_PAGES, ids=name)

@@ -8,23 +8,24 @@ import pytest
 from extensions.records import RESULTS, path_of, read
 from extensions.results import pinned
 from tests.conftest import ROOT
-from tools.record import PACKAGES, all_examples
+from tools.record import PACKAGES, all_examples, all_switched, split_switches
 
 EXAMPLES = all_examples()
+SWITCHED = all_switched()  # ablations and other environments: records that may hold failures
 LEARNING = [
     e for e in EXAMPLES if "\nTARGET =" in (ROOT / "examples" / f"{e}.py").read_text(encoding="utf-8")
 ]
 MINIMUM_SEEDS = 5
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("example", [*EXAMPLES, *SWITCHED])
 def test_the_record_is_of_this_source_and_these_versions(example):
     renew = f"renew it with: make record EXAMPLES={example}"
     file = path_of(example)
     assert file.is_file(), f"{example} has no record; {renew}"
     record = read(file)
     assert record.example == example
-    source = (ROOT / "examples" / f"{example}.py").read_bytes()
+    source = (ROOT / "examples" / f"{split_switches(example)[0]}.py").read_bytes()
     assert record.source_sha256 == hashlib.sha256(source).hexdigest(), (
         f"{example} has changed since its record; {renew}"
     )
@@ -46,6 +47,20 @@ def test_the_record_holds_enough_seeds_and_all_solved(example):
         assert run.cpu_seconds > 0
 
 
+@pytest.mark.parametrize("example", SWITCHED)
+def test_a_record_with_switches_is_whole(example):
+    name, switches = split_switches(example)
+    source = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
+    for switch in switches:
+        assert f'"{switch}"' in source, f"{name} does not read {switch}"
+    record = read(path_of(example))
+    assert len(record.runs) >= MINIMUM_SEEDS
+    assert record.machine["cores"] == 2
+    for run in record.runs:
+        assert run.points, f"seed {run.seed} ended without learning"
+        assert run.solved == (run.greedy_return >= record.target)
+
+
 @pytest.mark.parametrize("example", LEARNING)
 def test_a_learning_run_reached_its_target(example):
     record = read(path_of(example))
@@ -64,8 +79,8 @@ def test_the_curve_of_a_learning_run_is_whole(example):
 
 
 def test_no_record_without_its_example():
-    known = {path_of(example) for example in EXAMPLES}
-    others = {RESULTS / "rllib_defaults.json"}
+    known = {path_of(example) for example in [*EXAMPLES, *SWITCHED] if split_switches(example)[0] in EXAMPLES}
+    others = {RESULTS / f"rllib_{name}.json" for name in ("defaults", "support", "history")}
     assert set(RESULTS.rglob("*.json")) - known - others == set()
 
 

@@ -97,7 +97,7 @@ def test_diagrams_are_pictures_with_a_text(site):
     for diagram in diagrams:
         assert "<title" in diagram and "<desc" in diagram
         assert "aria-labelledby" in diagram and "aria-describedby" in diagram
-    assert 'href="algorithms/ppo/"' in diagrams[0]
+    assert 'href="algorithms/"' in diagrams[0] and 'href="concepts/api/"' in diagrams[0]
     assert "my-svg" not in html
     assert "mermaid.min.js" not in html
 
@@ -222,9 +222,38 @@ def test_the_copy_button_copies_the_program(address, browser):
 def test_the_map_leads_to_a_page(address, browser):
     page = browser.new_page()
     page.goto(address)
-    page.locator(".diagram a", has_text=re.compile("^PPO$")).click()
-    page.wait_for_url("**/algorithms/ppo/")
+    links = page.locator(".diagram a")
+    leads_to = sorted({links.nth(number).get_attribute("href") for number in range(links.count())})
+    assert len(leads_to) >= 10
+    page.locator('.diagram a[href="algorithms/"]').first.click()
+    page.wait_for_url("**/algorithms/")
     page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_algorithms_can_be_filtered_by_keyboard_and_without_scripts(address, browser, scripts):
+    context = browser.new_context(java_script_enabled=scripts)
+    page = context.new_page()
+    page.goto(address + "algorithms/")
+    rows = page.locator(".selector tbody tr")
+    everything = rows.count()
+    assert everything >= 13
+
+    def shown() -> set[str]:
+        visible = [row for row in rows.all() if row.is_visible()]
+        return {row.locator("a").inner_text() for row in visible}
+
+    assert len(shown()) == everything
+    for name in ("continuous", "off-policy"):
+        page.locator(f".selector input[name={name}]").focus()
+        page.keyboard.press("Space")
+    found = shown()
+    assert {"SAC", "TQC"} <= found and not {"PPO", "DQN"} & found
+    page.locator(".selector button[type=reset]").focus()
+    page.keyboard.press("Enter")
+    assert len(shown()) == everything
+    context.close()
 
 
 # What the builder says -----------------------------------------------------------------------------

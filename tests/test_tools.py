@@ -219,6 +219,28 @@ def test_only_stale_examples_are_recorded_when_asked(place, monkeypatch, capsys)
     assert "algorithms/toy: 1 of 1 seeds solved" in capsys.readouterr().out
 
 
+def test_a_switch_is_passed_on_and_has_a_record_of_its_own(place, monkeypatch, capsys):
+    """An ablation may fail: that is a result. It goes stale with its program."""
+    before = "assert os.environ.get('WITHOUT', '') in ('', 'noisy')"
+    write(place, before)
+    assert run(monkeypatch, "algorithms/toy+WITHOUT=noisy", "--seeds", "0 5") == 0
+    file = place / "results" / "algorithms" / "toy+WITHOUT=noisy.json"
+    data = json.loads(file.read_text())
+    assert data["example"] == "algorithms/toy+WITHOUT=noisy"
+    assert [run["solved"] for run in data["seeds"]] == [True, False]
+    assert not (place / "results" / "algorithms" / "toy.json").exists()
+    write(place, before + "  # changed")
+    capsys.readouterr()
+    assert run(monkeypatch, "stale", "--seeds", "0") == 0
+    assert "algorithms/toy+WITHOUT=noisy: 1 of 1 seeds solved" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["algorithms/toy+noisy", "algorithms/toy+without=x", "algorithms/toy+A=b c"])
+def test_a_switch_has_a_name_and_a_value(place, monkeypatch, capsys, name):
+    assert run(monkeypatch, name) == 1
+    assert "A switch is written +NAME=value" in capsys.readouterr().err
+
+
 def test_a_program_that_crashes_is_recorded_as_not_solved(place, monkeypatch, capsys):
     write(place, "raise ValueError('no')")
     assert run(monkeypatch, "algorithms/toy", "--seeds", "0") == 1

@@ -1,5 +1,8 @@
 """`make record`: runs examples over several seeds and writes what they printed and measured.
 
+`algorithms/rainbow+WITHOUT=noisy` is the example `algorithms/rainbow`, run with that environment variable:
+the way to record an ablation, or another environment than the page's. It has a record of its own.
+
 Each example runs alone, on two cores, once for each seed. A finished seed is kept in `.cache/record/` at
 once, so an interrupted recording goes on where it stopped. The record itself is written whole or not at all.
 """
@@ -96,9 +99,23 @@ def _write(file: Path, data: dict) -> None:
     half.replace(file)
 
 
+def split_switches(name: str) -> tuple[str, dict[str, str]]:
+    """`algorithms/rainbow+WITHOUT=noisy` as the example and the environment variables that it runs with.
+
+    Raises:
+        ValueError: what follows a `+` is not `NAME=value`.
+    """
+    example, *switches = name.split("+")
+    for switch in switches:
+        if not re.fullmatch(r"[A-Z][A-Z_]*=[\w.-]+", switch):
+            raise ValueError(switch)
+    return example, dict(switch.split("=", 1) for switch in switches)
+
+
 def _record(example: str, seeds: list[int]) -> bool:
-    """Record one example; whether all seeds solved it."""
-    file = EXAMPLES / f"{example}.py"
+    """Record one example; whether all seeds solved it. With switches, not solving it is a result, too."""
+    name, switches = split_switches(example)
+    file = EXAMPLES / f"{name}.py"
     code = file.read_text(encoding="utf-8")
     sha = hashlib.sha256(code.encode()).hexdigest()
     key = hashlib.sha256(f"{sha}{versions()}{_machine()}".encode()).hexdigest()[:16]
@@ -110,7 +127,7 @@ def _record(example: str, seeds: list[int]) -> bool:
         if part.is_file():
             print(f"{example}, seed {seed}: kept from an interrupted recording", flush=True)
         else:
-            _write(part, _run(example, program, seed))
+            _write(part, _run(example, program, seed, switches))
         parts.append((part, json.loads(part.read_text(encoding="utf-8"))))
     target = next((data["target"] for _, data in parts if data["target"] is not None), None)
     _write(
@@ -130,10 +147,10 @@ def _record(example: str, seeds: list[int]) -> bool:
         part.unlink()
     solved = sum(data["run"]["solved"] for _, data in parts)
     print(f"{example}: {solved} of {len(seeds)} seeds solved; wrote results/{example}.json", flush=True)
-    return solved == len(seeds)
+    return solved == len(seeds) or bool(switches)
 
 
-def _run(example: str, program: Program, seed: int) -> dict:
+def _run(example: str, program: Program, seed: int, switches: dict[str, str]) -> dict:
     start = time.monotonic()
     live = sys.stdout.isatty()
 
@@ -149,7 +166,7 @@ def _run(example: str, program: Program, seed: int) -> dict:
         program.code,
         file_name=program.file_name,
         limit=LIMIT,
-        env={"SEED": str(seed)},
+        env={"SEED": str(seed)} | switches,
         cores=sorted(os.sched_getaffinity(0))[:CORES],
         on_line=show,
     )
@@ -173,13 +190,18 @@ def all_examples() -> list[str]:
     return sorted(str(file.relative_to(EXAMPLES).with_suffix("")) for file in EXAMPLES.rglob("*.py"))
 
 
+def all_switched() -> list[str]:
+    """Every record of an example that ran with switches, as `algorithms/rainbow+WITHOUT=noisy`."""
+    return sorted(str(file.relative_to(RESULTS))[: -len(".json")] for file in RESULTS.rglob("*+*.json"))
+
+
 def is_stale(example: str) -> bool:
     """Whether an example has no record, or one of another source or of other versions."""
     file = RESULTS / f"{example}.json"
     if not file.is_file():
         return True
     data = json.loads(file.read_text(encoding="utf-8"))
-    source = (EXAMPLES / f"{example}.py").read_bytes()
+    source = (EXAMPLES / f"{split_switches(example)[0]}.py").read_bytes()
     return data["source_sha256"] != hashlib.sha256(source).hexdigest() or data["versions"] != versions()
 
 
@@ -192,10 +214,14 @@ def main() -> int:
     known = all_examples()
     examples = [name.removeprefix("examples/").removesuffix(".py") for name in arguments.examples] or known
     if examples == ["stale"]:
-        examples = [example for example in known if is_stale(example)]
+        examples = [example for example in [*known, *all_switched()] if is_stale(example)]
     for name in examples:
-        if name not in known:
-            return _refuse(f"There is no example {name}; the examples are: {', '.join(known)}.")
+        try:
+            example, _ = split_switches(name)
+        except ValueError as error:
+            return _refuse(f"A switch is written +NAME=value, such as +WITHOUT=noisy, not {error}.")
+        if example not in known:
+            return _refuse(f"There is no example {example}; the examples are: {', '.join(known)}.")
     try:
         seeds = [int(seed) for seed in arguments.seeds.split()]
     except ValueError:
