@@ -22,7 +22,7 @@ def build(root: Path, site: Path, *options: str) -> subprocess.CompletedProcess:
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,  # a slow machine that has every picture to draw
     )
 
 

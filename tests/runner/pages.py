@@ -4,7 +4,7 @@ pytest-codeblocks extracts the blocks. Around it this module does what it does n
 it expands `--8<--` includes with pymdownx's own preprocessor, reduces a fence's info string
 to its language, and reads the instructions that stand in a comment above a fence:
 
-    <!-- program: limit 90 -->                   seconds that it may take (default 120)
+    <!-- program: limit 90 -->                   seconds that it may take (default 240)
     <!-- program: fails with "SomeError: text" -->   it must fail, and print this
     <!-- program: prints its record -->          its output must be the recorded one
     <!-- program: not run, because REASON -->    it is shown but not run
@@ -26,7 +26,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from pymdownx.snippets import SnippetExtension, SnippetMissingError, SnippetPreprocessor
 from pytest_codeblocks import extract_from_buffer
 
-DEFAULT_LIMIT = 120.0
+DEFAULT_LIMIT = 240.0  # against programs that hang: slow machines exist; records hold the budgets
 LANGUAGES = {"py": "python", "python3": "python", "shell": "sh"}
 RUNNABLE = ("python", "sh", "bash")
 
