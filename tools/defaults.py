@@ -13,6 +13,7 @@ from pathlib import Path
 FILE = Path(__file__).resolve().parent.parent / "results" / "rllib_defaults.json"
 # Where each config class stands whose settings a page shows.
 CONFIGS = {
+    "AlgorithmConfig": "ray.rllib.algorithms",
     "APPOConfig": "ray.rllib.algorithms.appo",
     "BCConfig": "ray.rllib.algorithms.bc",
     "CQLConfig": "ray.rllib.algorithms.cql",
