@@ -201,12 +201,12 @@ def test_ars_policy_is_linear_in_the_filtered_observation(ars):
     ],
 )
 def test_the_settings_on_the_page_are_the_program_s(name, settings, request):
-    """These two have settings of their own, in a table that is typed and not drawn from RLlib's defaults."""
+    """These two have settings of their own, in a list that is typed and not drawn from RLlib's defaults."""
     config = getattr(request.getfixturevalue(name), f"{name.upper()}Config")()
     page = (ROOT / "docs" / "algorithms" / f"{name}.md").read_text(encoding="utf-8")
     for setting, value in settings.items():
         assert getattr(config, setting) == value
-        assert f"| `{setting}` | {value} |" in page
+        assert f"- **`{setting}`** ({value}): " in page
 
 
 # DDPG and TD3 --------------------------------------------------------------------------------------
