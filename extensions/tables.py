@@ -1,10 +1,16 @@
-"""A table as Material draws its own: it scrolls in itself on a small screen, also by keyboard."""
+"""Tables scroll in themselves on a small screen, also by keyboard: ours, and those written in Markdown."""
+
+import xml.etree.ElementTree as etree
+
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.treeprocessors import Treeprocessor
 
 
 def table(
     label: str, name: str, heads: list[str], rows: list[list[str]], classes: list[str] | None = None
 ) -> str:
-    """HTML of a table.
+    """HTML of a table, as Material draws its own.
 
     Args:
         label: what the table is, for screen readers.
@@ -24,3 +30,25 @@ def table(
         f'<div class="md-typeset__table"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></div>"
     )
+
+
+class _Reachable(Treeprocessor):
+    """Makes tables reachable by keyboard; those with a link are anyway."""
+
+    def run(self, root: etree.Element) -> None:
+        for element in root.iter("table"):
+            if element.find(".//a") is None:
+                element.set("tabindex", "0")
+
+
+class TableExtension(Extension):
+    """Material lets a wide table scroll; this lets a reader without a mouse do it."""
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        """Hook into Markdown."""
+        md.treeprocessors.register(_Reachable(md), "reachable-tables", 1)  # after inline patterns
+
+
+def makeExtension(**kwargs: object) -> TableExtension:
+    """For Markdown's loader."""
+    return TableExtension(**kwargs)
