@@ -310,6 +310,7 @@ def test_an_example_on_no_page(tree):
 @pytest.mark.parametrize(
     "comment",
     [
+        # Each must be refused: what is not run could hide a failure.
         "<!-- program: not run -->",
         "<!-- program: not run, because -->",
         "<!--pytest.mark.skip-->",

@@ -164,8 +164,8 @@ def urls_of(site: Path) -> list[str]:
 
 
 @pytest.mark.slow
-# Colours hang on the scheme, the layout on the width: two walks through all pages see each of them.
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_in_a_browser(site, address, browser, scheme, width):
     """No request to another host, no error, nothing wider than the screen, nothing that axe objects to."""
     from axe_playwright_python.sync_playwright import Axe

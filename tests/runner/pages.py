@@ -32,6 +32,7 @@ RUNNABLE = ("python", "sh", "bash")
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 _INSTRUCTION = re.compile(r"^\s*<!--\s*program:\s*(?P<text>.*?)\s*-->\s*$")
+# Found so that it can be refused: `skip` and `xfail` on a page need a reason, and a missing one fails.
 _SKIP_MARK = re.compile(r"<!--[-\s]*pytest\.mark\.(skip|skipif|xfail)\b(?P<rest>.*)-->")
 _VERDICT = re.compile(r"^TARGET\s*=", re.MULTILINE)
 

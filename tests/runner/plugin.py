@@ -81,7 +81,7 @@ class PageFile(MarkdownFile):
             item = ProgramItem.from_parent(self, name=f"line {program.line}", obj=program)
             for mark in program.marks:
                 item.add_marker(eval(mark, {"sys": sys, "pytest": pytest}))
-            if program.not_run:
+            if program.not_run:  # the reason that the page gives; without one the page cannot be read
                 item.add_marker(pytest.mark.skip(reason=program.not_run))
             yield item
         if not any(program.not_run is None for program in programs):
