@@ -22,10 +22,13 @@ def defaults() -> dict[str, dict[str, object]]:
 
 @functools.lru_cache(maxsize=64)
 def _used(example: str, modified: int) -> dict[str, str]:
-    """The keyword arguments that an example passes to its config's methods, as source text."""
+    """The keyword arguments that an example passes to its config's methods, as source text.
+
+    Of `a if PENDULUM else b` it is `a`: an example names the environment of its page first.
+    """
     tree = ast.parse((ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8"))
     return {
-        keyword.arg: ast.unparse(keyword.value)
+        keyword.arg: ast.unparse(value.body if isinstance(value := keyword.value, ast.IfExp) else value)
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
         for keyword in call.keywords

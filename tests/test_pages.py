@@ -98,9 +98,7 @@ def test_a_rebuilt_algorithm_names_the_last_release_that_had_it(page):
     status = catalogue.facts(page.stem)["Status"]
     history = json.loads((RESULTS / "rllib_history.json").read_text(encoding="utf-8"))
     last = {key.lower(): value["last_working"] for key, value in history.items()}
-    last |= {
-        setting: last["qmix"] for setting in ("vdn", "iqn")
-    }  # RLlib's QMIX with mixer="vdn" and mixer=None
+    last |= dict.fromkeys(("vdn", "iqn"), last["qmix"])  # RLlib's QMIX with another `mixer`
     if status.startswith("rebuilt here"):
         assert re.search(rf"until {re.escape(last[page.stem.replace('_', '')])}\b", status)
 
