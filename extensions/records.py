@@ -30,6 +30,11 @@ class Run:
         """From the first iteration to the last, without start-up and the end."""
         return self.points[-1][2]
 
+    @property
+    def env_steps_per_second(self) -> float:
+        """Of training: everything in the loop counts, sampling, learning and evaluation."""
+        return self.points[-1][0] / self.training_seconds
+
 
 @dataclass(frozen=True)
 class Record:

@@ -182,6 +182,7 @@ _FIELDS = {
     "cpu_seconds": lambda record: _seconds(record.median("cpu_seconds")),
     "training_seconds": lambda record: _seconds(record.median("training_seconds")),
     "env_steps": lambda record: f"{_rounded(record.median('env_steps')):,}",
+    "env_steps_per_second": lambda record: f"{_rounded(record.median('env_steps_per_second')):,}",
     "solved": lambda record: f"{len(record.solved)} of {len(record.runs)}",
     "seeds": lambda record: str(len(record.runs)),
     "target": lambda record: f"{record.target:g}",

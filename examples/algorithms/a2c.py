@@ -116,8 +116,8 @@ if ENV == "Acrobot-v1":  # Success is rare at first: larger batches, more explor
         {
             "num_envs_per_env_runner": 16,
             "train_batch_size_per_learner": 512,
-            "lr": 1e-3,
-            "entropy_coeff": 0.02,
+            "lr": 7e-4,
+            "entropy_coeff": 0.05,
             "min_sample_timesteps_per_iteration": 10_000,
         }
     )

@@ -194,8 +194,14 @@ config = (
     .reporting(min_sample_timesteps_per_iteration=4000)
     .debugging(seed=SEED)
 )
-if ENV == "Acrobot-v1":  # Evaluations take long while all episodes have 500 steps.
-    config.update_from_dict({"min_sample_timesteps_per_iteration": 16_000})
+if ENV == "Acrobot-v1":
+    config.update_from_dict(
+        {
+            "entropy_coeff": 0.03,  # success is rare at first: go on trying
+            # Evaluations take long while all episodes have 500 steps.
+            "min_sample_timesteps_per_iteration": 16_000,
+        }
+    )
 
 algo = config.build_algo()
 start, env_steps, iteration, greedy_return = time.perf_counter(), 0, 0, -9999.0
