@@ -534,6 +534,395 @@ def test_iqn_has_the_learner_of_dqn_and_no_mixer(iqn):
     assert iqn.IQNConfig().learner_class is iqn.DQNConfig().learner_class
 
 
+# A3C -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def a3c():
+    return definitions("a3c")
+
+
+@pytest.fixture
+def a3c_worker(a3c):
+    config = a3c.A3CConfig().environment("CartPole-v1").debugging(seed=3)
+    config.env_runners(num_envs_per_env_runner=3, rollout_fragment_length=12)
+    config.training(gamma=0.5, vf_loss_coeff=0.25, entropy_coeff=0.125)
+    worker = a3c.A3CEnvRunner(config=config, worker_index=1)
+    yield worker
+    worker.stop()
+
+
+def a3c_weights(worker) -> np.ndarray:
+    return torch.nn.utils.parameters_to_vector(worker.module.parameters()).detach().numpy()
+
+
+def piece_of_episode(rewards, terminated=False, truncated=False):
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+    return SingleAgentEpisode(
+        observations=[np.array([float(t), 0.0], np.float32) for t in range(len(rewards) + 1)],
+        actions=[t % 2 for t in range(len(rewards))],
+        rewards=rewards,
+        terminated=terminated,
+        truncated=truncated,
+        len_lookback_buffer=0,
+    ).to_numpy()
+
+
+class CriticIsTheObservation:
+    """V(s) is the observation's first number; the policy is the same everywhere."""
+
+    logits = torch.tensor([0.0, np.log(3.0)])  # probabilities 1/4 and 3/4
+
+    def forward_train(self, batch):
+        return {"action_dist_inputs": self.logits.expand(len(batch["obs"]), 2)}
+
+    def compute_values(self, batch, embeddings):
+        assert embeddings is None
+        return batch["obs"][:, 0]
+
+    def get_train_action_dist_cls(self):
+        from ray.rllib.models.torch.torch_distributions import TorchCategorical
+
+        return TorchCategorical
+
+
+def test_a3c_adds_up_rewards_and_what_the_critic_expects_after_them(a3c):
+    # 4 + 8/2 = 8, 2 + 8/2 = 6, 1 + 6/2 = 4
+    np.testing.assert_allclose(a3c.n_step_returns([1.0, 2.0, 4.0], 8.0, gamma=0.5), [4.0, 6.0, 8.0])
+    np.testing.assert_allclose(a3c.n_step_returns([1.0, 2.0, 4.0], 0.0, gamma=0.5), [3.0, 4.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("end", "returns"),
+    [
+        ({"terminated": True}, [1.0 + 2.0 / 2, 2.0]),  # nothing follows
+        ({"truncated": True}, [1.0 + 3.0 / 2, 2.0 + 2.0 / 2]),  # V = 2 in the last state
+        ({}, [1.0 + 3.0 / 2, 2.0 + 2.0 / 2]),  # a piece of an episode that goes on
+    ],
+)
+def test_a3c_asks_the_critic_unless_the_episode_terminated(a3c, end, returns):
+    piece = piece_of_episode([1.0, 2.0], **end)
+    policy_loss, value_loss, entropy = a3c.losses(CriticIsTheObservation(), [piece], gamma=0.5)
+    advantages = np.array(returns) - [0.0, 1.0]  # less V of the states 0 and 1
+    standardized = np.array([1.0, -1.0]) / 2**0.5 * np.sign(advantages[0] - advantages[1])
+    log_prob = np.log([0.25, 0.75])  # actions 0 and 1
+    assert policy_loss.item() == pytest.approx(-(log_prob * standardized).mean(), abs=1e-4)
+    assert value_loss.item() == pytest.approx((advantages**2).mean())
+    assert entropy.item() == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))
+
+
+def test_a3c_takes_the_mean_over_the_steps_of_all_pieces(a3c):
+    pieces = [piece_of_episode([1.0, 2.0], terminated=True), piece_of_episode([5.0])]
+    _, value_loss, _ = a3c.losses(CriticIsTheObservation(), pieces, gamma=0.5)
+    # Returns 2, 2 and 5 + 1/2; values 0, 1 and 0.
+    assert value_loss.item() == pytest.approx((2.0**2 + 1.0**2 + 5.5**2) / 3)
+
+
+def test_a3c_advantage_is_not_differentiated(a3c):
+    """The policy's loss moves no critic, though its advantages come from it."""
+    values = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
+    module = CriticIsTheObservation()
+    module.compute_values = lambda batch, embeddings: values
+    policy_loss, value_loss, _ = a3c.losses(module, [piece_of_episode([1.0, 2.0])], gamma=0.5)
+    assert not policy_loss.requires_grad
+    # d/dV of the mean of (V - R)²: (2 (0 - 2.5), 2 (1 - 3)) / 2; the last state only bootstraps.
+    np.testing.assert_allclose(torch.autograd.grad(value_loss, values)[0], [-2.5, -2.0, 0.0])
+
+
+def test_a3c_worker_returns_the_gradient_of_its_loss_at_the_weights_it_was_given(a3c, a3c_worker):
+    given = a3c_weights(a3c_worker) + 0.01
+    played = []
+    sample = a3c_worker.sample
+    a3c_worker.sample = lambda: played.append(sample()) or played[-1]
+    gradient, version, metrics = a3c_worker.compute_gradient(given, version=7)
+    assert version == 7 and metrics["num_env_steps_sampled"].peek() >= 36
+    np.testing.assert_array_equal(a3c_weights(a3c_worker), given)
+    [episodes] = played
+    assert sum(len(piece) for piece in episodes) >= 36
+    assert any(piece.is_terminated for piece in episodes) and not all(p.is_done for p in episodes)
+
+    def loss() -> torch.Tensor:
+        """The loss once more, a piece and a step at a time, through other parts of the module."""
+        module, terms, advantages = a3c_worker.module, [], []
+        for piece in episodes:
+            obs = torch.tensor(np.array(piece.get_observations()))
+            logits = module.pi(module.encoder({"obs": obs})["encoder_out"]["actor"])
+            log_p, values = torch.log_softmax(logits, 1), module.compute_values({"obs": obs})
+            following = 0.0 if piece.is_terminated else values[-1].item()
+            for t in reversed(range(len(piece))):
+                following = piece.get_rewards(t) + 0.5 * following
+                advantages.append(following - values[t].item())
+                entropy = -(log_p[t].exp() * log_p[t]).sum()
+                critic = (values[t] - following) ** 2
+                terms.append((log_p[t, piece.get_actions(t)], 0.25 * critic - 0.125 * entropy))
+        mean, deviation = np.mean(advantages), np.std(advantages, ddof=1)
+        steps = zip(terms, advantages, strict=True)
+        return sum(rest - log_p * (above - mean) / deviation for (log_p, rest), above in steps) / len(terms)
+
+    expected = torch.autograd.grad(loss(), list(a3c_worker.module.parameters()))
+    expected = torch.nn.utils.parameters_to_vector(expected).numpy()
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a3c_learner_steps_rmsprop_along_the_clipped_gradient(a3c):
+    config = a3c.A3CConfig().environment(
+        observation_space=gym.spaces.Box(-1.0, 1.0, (3,), np.float32), action_space=gym.spaces.Discrete(2)
+    )
+    config.training(lr=0.1, grad_clip=2.0).rl_module(model_config={"fcnet_hiddens": [4]})
+    learner = config.build_learner()
+    before = learner.get_vector().copy()
+    gradient = np.zeros_like(before)
+    gradient[5] = -8.0  # its size is clipped to 2
+    learner.step_along(gradient, env_steps=0)
+    moved = learner.get_vector() - before
+    # RMSProp's first step: the mean of squares is 0.01 g².
+    expected = np.zeros_like(before)
+    expected[5] = 0.1 * 2.0 / (np.sqrt(0.01 * 2.0**2) + 1e-5)
+    np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+
+class A3CWorkers:
+    """Stands for the env runner group: gradients become ready in the order that the test says."""
+
+    def __init__(self, workers):
+        self.workers, self.asked, self.ready = workers, {}, []
+
+    def num_remote_workers(self):
+        return len(self.workers)
+
+    num_healthy_remote_workers = num_remote_workers
+
+    def num_in_flight_async_reqs(self, tag):
+        return len(self.asked)
+
+    def healthy_worker_ids(self):
+        return self.workers
+
+    def foreach_env_runner_async(self, function, tag, kwargs, remote_worker_ids):
+        assert (function, tag) == ("compute_gradient", "gradient")
+        for worker in remote_worker_ids:
+            self.asked.setdefault(worker, (kwargs["weights"], kwargs["version"]))
+
+    def fetch_ready_async_reqs(self, tags, timeout_seconds):
+        return [(worker, (*self.asked.pop(worker), {})) for worker in self.ready]
+
+
+@pytest.fixture
+def a3c_driver(a3c):
+    """A3C.training_step with everything around it made of paper."""
+    from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
+
+    class Driver(a3c.A3C):
+        def __init__(self):
+            self.env_runner_group, self.metrics = A3CWorkers([1, 2, 3]), MetricsLogger(root=True)
+            self.updates, self.applied = 0, []
+            module = torch.nn.Linear(1, 1, bias=False)
+            self.local_env_runner = SimpleNamespace(module=module)
+            self.fetch_weights()
+
+        env_runner = property(lambda self: self.local_env_runner)
+
+        def on_learner(self, function):
+            metrics = SimpleNamespace(reduce=dict)
+            weights = np.array([float(self.updates)], np.float32)  # the version, as weights
+            return function(
+                SimpleNamespace(
+                    metrics=metrics,
+                    get_vector=lambda: weights,
+                    step_along=lambda gradient, env_steps: self.applied.append(gradient.item()),
+                )
+            )
+
+    return Driver()
+
+
+def test_a3c_counts_the_updates_that_others_made_meanwhile(a3c_driver):
+    workers = a3c_driver.env_runner_group
+    for workers.ready in ([], [2], [2], [1, 2], [3], [3]):
+        a3c_driver.training_step()
+    # Versions asked for: all get 0; 2 then has 1, then 2; 1 brings 0, 2 brings 2; 3 brings 0, then 5.
+    assert a3c_driver.applied == [0, 1, 0, 2, 0, 5]
+    assert a3c_driver.metrics.reduce(compile=True)["staleness"] == [0, 0, 2, 1, 4, 0]
+    assert {worker: version for worker, (_, version) in workers.asked.items()} == {1: 3, 2: 4, 3: 6}
+    # The module of the driver has the newest weights.
+    assert a3c_driver.env_runner.module.weight.item() == 6
+
+
+def test_a3c_asks_a_worker_that_came_back(a3c_driver):
+    workers = a3c_driver.env_runner_group
+    for workers.ready in ([], [1], [3]):
+        a3c_driver.training_step()
+    del workers.asked[2]  # it died, and RLlib has restarted it
+    workers.ready = []
+    a3c_driver.training_step()
+    assert workers.asked[2][1] == 2
+
+
+# Ape-X DQN -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def apex_dqn():
+    return definitions("apex_dqn")
+
+
+def test_the_ladder_of_epsilons_goes_from_much_to_hardly_any_chance(apex_dqn):
+    # 0.4^(1 + 7 · 0), 0.4^(1 + 3.5) = 0.4^4.5, 0.4^(1 + 7) = 0.4^8
+    ladder = apex_dqn.ladder(0.4, 7.0, 3)
+    np.testing.assert_allclose(ladder, [0.4, 0.016190861620062103, 0.00065536])
+    np.testing.assert_allclose(apex_dqn.ladder(0.4, 7.0, 1), [0.4])
+
+
+def numbered(steps: int) -> tuple:
+    """Observations 0 to `steps`, actions 10, 11, ..., rewards 1, 2, 4, ..."""
+    observations = np.arange(steps + 1.0, dtype=np.float32)[:, None]
+    return observations, 10 + np.arange(steps), 2.0 ** np.arange(steps)
+
+
+def test_n_steps_stop_at_a_termination(apex_dqn):
+    rows = apex_dqn.n_step(*numbered(4), n=3, gamma=0.5, terminated=True, truncated=False)
+    # Rewards 1, 2, 4, 8. From step 0: 1 + 2/2 + 4/4. From step 1: 2 + 4/2 + 8/4. Then 4 + 8/2, and 8.
+    np.testing.assert_allclose(rows["rewards"], [3.0, 6.0, 8.0, 8.0])
+    np.testing.assert_array_equal(rows["obs"][:, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(rows["new_obs"][:, 0], [3, 4, 4, 4])
+    np.testing.assert_array_equal(rows["actions"], [10, 11, 12, 13])
+    np.testing.assert_array_equal(rows["n_step"], [3, 3, 2, 1])
+    np.testing.assert_array_equal(rows["terminateds"], [False, True, True, True])
+
+
+def test_n_steps_go_on_after_a_time_limit(apex_dqn):
+    rows = apex_dqn.n_step(*numbered(4), n=3, gamma=0.5, terminated=False, truncated=True)
+    np.testing.assert_array_equal(rows["new_obs"][:, 0], [3, 4, 4, 4])
+    np.testing.assert_array_equal(rows["n_step"], [3, 3, 2, 1])
+    assert not rows["terminateds"].any()
+
+
+@pytest.mark.parametrize(("steps", "complete"), [(5, 3), (3, 1), (2, 0), (1, 0)])
+def test_the_last_steps_of_a_piece_wait_for_the_next_one(apex_dqn, steps, complete):
+    rows = apex_dqn.n_step(*numbered(steps), n=3, gamma=0.5, terminated=False, truncated=False)
+    assert {len(column) for column in rows.values()} == {complete}
+    np.testing.assert_array_equal(rows["new_obs"][:, 0], 3 + np.arange(complete))
+
+
+@pytest.mark.parametrize("cuts", [[9], [1, 2, 3, 3], [2, 7], [4, 5], [8, 1]])
+@pytest.mark.parametrize("terminated", [True, False])
+def test_however_an_episode_is_cut_its_transitions_are_the_same(apex_dqn, cuts, terminated):
+    from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+    runner = SimpleNamespace(tails={}, config=SimpleNamespace(n_step=3, gamma=0.5))
+    observations, actions, rewards = numbered(9)
+    found, done = [], 0
+    for length in cuts:
+        span = slice(done, done + length)
+        done += length
+        piece = SingleAgentEpisode(
+            id_="one",
+            observations=list(observations[span.start : span.stop + 1]),
+            actions=list(actions[span]),
+            rewards=list(rewards[span]),
+            terminated=terminated and done == 9,
+            truncated=not terminated and done == 9,
+            len_lookback_buffer=0,
+        )
+        found.append(apex_dqn.ApeXEnvRunner.transitions(runner, piece.to_numpy()))
+    assert runner.tails == {}
+    whole = apex_dqn.n_step(observations, actions, rewards, 3, 0.5, terminated, not terminated)
+    for name, column in whole.items():
+        np.testing.assert_allclose(np.concatenate([rows[name] for rows in found]), column)
+
+
+def test_first_priorities_are_the_td_errors_of_the_env_runner_s_network(apex_dqn):
+    rows = {
+        "rewards": np.array([1.0, 1.0]),
+        "actions": np.array([1, 0]),
+        "n_step": np.array([2.0, 2.0]),
+        "terminateds": np.array([False, True]),
+    }
+    q, q_next = np.array([[9.0, 2.0], [4.0, 9.0]]), np.array([[5.0, 8.0], [5.0, 8.0]])
+    # |1 + 0.5² · 8 - 2| = 1 and |1 - 4| = 3
+    np.testing.assert_allclose(apex_dqn.td_errors(rows, q, q_next, 0.5), [1.0, 3.0])
+
+
+def test_a_shard_draws_in_proportion_to_priorities_and_weighs_against_it(apex_dqn):
+    shard = apex_dqn.ReplayShard(capacity=10, alpha=0.5, seed=0)
+    shard.add({"number": np.arange(3)}, np.array([1.0, 4.0, 49.0]))
+    serials, rows = shard.sample(20_000, beta=0.5)
+    np.testing.assert_array_equal(rows["number"], serials)
+    # The roots, 1, 2 and 7 of 10.
+    np.testing.assert_allclose(np.bincount(serials) / 20_000, [0.1, 0.2, 0.7], atol=0.015)
+    # (3 · 0.1)^-½, (3 · 0.2)^-½ and (3 · 0.7)^-½, over the largest of them.
+    expected = np.array([1.0, 0.5**0.5, (1 / 7) ** 0.5])
+    np.testing.assert_allclose(rows["weights"], expected[serials], rtol=1e-5)
+
+
+def test_new_priorities_replace_those_of_transitions_that_are_still_there(apex_dqn):
+    shard = apex_dqn.ReplayShard(capacity=3, alpha=1.0, seed=0)
+    shard.add({"number": np.arange(3)}, np.ones(3))
+    shard.add({"number": np.array([3, 4])}, np.array([5.0, 6.0]))  # in the places of 0 and 1
+    shard.update_priorities(np.array([0, 2, 4]), np.array([70.0, 8.0, 9.0]))  # 0 is gone
+    np.testing.assert_allclose(shard.priorities, [5.0, 9.0, 8.0], rtol=1e-5)
+    serials, rows = shard.sample(50, beta=0.4)
+    assert set(serials) == {2, 3, 4}
+    np.testing.assert_array_equal(rows["number"], serials)
+
+
+def test_a_transition_without_error_can_still_be_drawn(apex_dqn):
+    shard = apex_dqn.ReplayShard(capacity=3, alpha=0.6, seed=0)
+    shard.add({"number": np.arange(2)}, np.zeros(2))
+    assert set(shard.sample(50, beta=0.4)[0]) == {0, 1}
+
+
+def test_each_env_of_each_env_runner_has_its_own_epsilon(apex_dqn):
+    config = apex_dqn.ApeXConfig().environment("CartPole-v1")
+    config.env_runners(num_env_runners=2, num_envs_per_env_runner=3)
+    ladder = apex_dqn.ladder(*config.epsilon_ladder, 6)
+    for worker in (1, 2):
+        runner = apex_dqn.ApeXEnvRunner(config=config, worker_index=worker)
+        held = runner.module.epsilon_schedule.get_current_value()
+        np.testing.assert_allclose(held, ladder[3 * worker - 3 : 3 * worker])
+        runner.stop()
+
+
+def test_td_errors_come_back_in_the_order_of_the_draw(apex_dqn):
+    from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+
+    config = apex_dqn.ApeXConfig().training(lr=0.0).rl_module(model_config={"fcnet_hiddens": [4]})
+    config.environment(observation_space=gym.spaces.Box(-1, 1, (2,)), action_space=gym.spaces.Discrete(2))
+    learner = config.build_learner()
+    rows = apex_dqn.n_step(
+        np.random.default_rng(0).normal(size=(13, 2)).astype(np.float32),
+        np.arange(12) % 2,
+        np.arange(12.0),
+        3,
+        0.9,
+        True,
+        False,
+    )
+    rows["weights"] = np.ones(12, np.float32)
+
+    def errors(**settings) -> np.ndarray:
+        batch = MultiAgentBatch({"default_policy": SampleBatch(rows)}, 12)
+        result = learner.update(batch=batch, timesteps={}, **settings)
+        return np.concatenate(result["default_policy"]["td_error"].peek())
+
+    in_parts, whole = errors(minibatch_size=4), errors()
+    assert in_parts.shape == (12,) and len(set(in_parts.round(4))) == 12
+    np.testing.assert_allclose(in_parts, whole, rtol=1e-5)
+
+
+def test_what_is_measured_for_its_throughput_is_the_program_on_the_page():
+    def parts(name: str) -> dict[str, str]:
+        tree = ast.parse((EXAMPLES / f"{name}.py").read_text(encoding="utf-8"))
+        named = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        return {node.name: ast.unparse(node) for node in named}
+
+    measured = parts("apex_throughput")
+    assert measured.pop("measure")
+    assert measured == parts("apex_dqn")
+
+
 # All of them ---------------------------------------------------------------------------------------
 
 RESTORE = """

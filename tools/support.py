@@ -55,7 +55,7 @@ class Noise(gym.Env):
 def _small(name):
     """The algorithm's config, with as little work as there can be in one training iteration."""
     config = getattr(importlib.import_module(f"ray.rllib.algorithms.{name.lower()}"), f"{name}Config")()
-    config.env_runners(num_env_runners=0)
+    config.env_runners(num_env_runners=0).learners(num_learners=0)  # IMPALA and APPO: 1 by default
     config.reporting(
         min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0, min_train_timesteps_per_iteration=0
     )
