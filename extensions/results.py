@@ -161,7 +161,8 @@ def comparison(source: str, language: str, css_class: str, options: dict, md, **
     return (
         table("Comparison of programs", "comparison", heads, rows)
         + '<p class="caption">Median over the solved seeds, in brackets the least and the most. '
-        "Seconds count the whole program, from its start to its exit.</p>"
+        "Seconds count the whole program, from its start to its exit. CPU seconds leave out Ray's worker "
+        "processes: env runners, learners and other actors outside the program itself.</p>"
     )
 
 

@@ -19,7 +19,8 @@ class Outcome:
     """How a program ended.
 
     `exit_status` is None when it was ended at its limit, negative when a signal ended it.
-    `cpu_seconds` counts the program and everything that it started, Ray's daemons too.
+    `cpu_seconds` counts the program, what it started, and Ray's daemons. Ray's worker processes are missing:
+    their parent, the raylet, does not wait for them, so the kernel adds their time to nobody's.
     """
 
     exit_status: int | None
