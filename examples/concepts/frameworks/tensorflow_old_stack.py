@@ -43,7 +43,7 @@ for config_class, env, settings, should_run in TRIALS:
         .framework("tf2", eager_tracing=True)  # compiled; plain "tf2" is slower
         .environment(env)
         .env_runners(num_env_runners=0)
-        .resources(num_gpus=0)  # IMPALA and APPO ask for one
+        .resources(num_gpus=0)  # IMPALA asks for one
         .reporting(min_time_s_per_iteration=0)
         .debugging(seed=int(os.environ.get("SEED", 0)), log_level="ERROR")
         .training(**settings)
