@@ -296,11 +296,6 @@ def test_a_page_with_no_program(tree):
     failure(tree.run(), "docs/page.md: no program on this page is run.")
 
 
-def test_a_page_whose_only_program_is_excluded(tree):
-    tree.page("<!-- program: not run, because it needs a GPU -->\n```python\nprint(1)\n```\n")
-    failure(tree.run(), "docs/page.md: no program on this page is run.")
-
-
 def test_an_example_on_no_page(tree):
     tree.write("examples/algorithms/lonely.py", "print(1)\n")
     tree.page("```python\nprint(1)\n```\n")
@@ -310,29 +305,27 @@ def test_an_example_on_no_page(tree):
 @pytest.mark.parametrize(
     "comment",
     [
-        # Each must be refused: what is not run could hide a failure.
-        "<!-- program: not run -->",
-        "<!-- program: not run, because -->",
+        # pytest-codeblocks knows all of these. What is not run could hide a failure.
         "<!--pytest.mark.skip-->",
         "<!--pytest.mark.skip()-->",
         "<!--pytest.mark.skipif(True, reason='')-->",
+        "<!--pytest.mark.skip(reason='it needs a GPU')-->",
+        "<!--pytest.mark.xfail(reason='it is flaky')-->",
+        "<!-- pytest-codeblocks:skip -->",
         "<!--pytest-codeblocks:skip-->",
         "<!--pytest-codeblocks:skipfile-->",
+        "<!--pytest-codeblocks:skipif(True)-->",
+        "<!--pytest-codeblocks:importorskip(nothing)-->",
     ],
 )
-def test_a_fence_excluded_without_a_reason(tree, comment):
+def test_no_comment_leaves_a_program_out(tree, comment):
     tree.page(f"{comment}\n```python\nprint(1)\n```\n")
-    failure(tree.run(), "docs/page.md:1: a", "is excluded without a reason")
+    failure(tree.run(), "docs/page.md:1: every program on a page is run; this would leave one out.")
 
 
-def test_a_fence_excluded_with_a_reason_is_reported(tree):
-    tree.page(
-        "```python\nprint(1)\n```\n"
-        "<!-- program: not run, because it needs a GPU -->\n```python\nprint(2)\n```\n"
-    )
-    result = tree.run("-rs", "docs")
-    assert result.returncode == 0, result.stdout
-    assert "it needs a GPU" in result.stdout
+def test_no_instruction_leaves_a_program_out(tree):
+    tree.page("<!-- program: not run, because it needs a GPU -->\n```python\nprint(1)\n```\n")
+    failure(tree.run(), "docs/page.md:1: unknown instruction `program: not run, because it needs a GPU`.")
 
 
 def test_an_expected_error_that_does_not_come(tree):

@@ -177,7 +177,7 @@ def test_pages_in_a_browser(site, address, browser, scheme, width):
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     for url in urls_of(site):
-        page.goto(address + url, wait_until="load")
+        page.goto(address + url, wait_until="networkidle")
         expected = "slate" if scheme == "dark" else "default"
         assert page.evaluate("document.body.dataset.mdColorScheme") == expected
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{url} is wider than {width}"

@@ -7,7 +7,8 @@ to its language, and reads the instructions that stand in a comment above a fenc
     <!-- program: limit 90 -->                   seconds that it may take (default 240)
     <!-- program: fails with "SomeError: text" -->   it must fail, and print this
     <!-- program: prints its record -->          its output must be the recorded one
-    <!-- program: not run, because REASON -->    it is shown but not run
+
+Every program is run. What would leave one out is refused, pytest-codeblocks' own comments too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import io
 import json
 import re
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import markdown
@@ -32,8 +33,8 @@ RUNNABLE = ("python", "sh", "bash")
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 _INSTRUCTION = re.compile(r"^\s*<!--\s*program:\s*(?P<text>.*?)\s*-->\s*$")
-# Found so that it can be refused: `skip` and `xfail` on a page need a reason, and a missing one fails.
-_SKIP_MARK = re.compile(r"<!--[-\s]*pytest\.mark\.(skip|skipif|xfail)\b(?P<rest>.*)-->")
+# pytest-codeblocks' comments, all but the two that leave no program out and forgive no failure.
+_EXCLUSION = re.compile(r"<!--[-\s]*pytest(\.mark|-codeblocks:(?!\s*(cont|expected-output)\b))")
 _VERDICT = re.compile(r"^TARGET\s*=", re.MULTILINE)
 
 
@@ -63,12 +64,9 @@ class Program:
     origins: list[Origin]
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
-    not_run: str | None = None
     prints_record: bool = False
     expected_output: str | None = None
     ignore_whitespace: bool = False
-    marks: list[str] = field(default_factory=list)
-    importorskip: str | None = None
 
     @property
     def has_target(self) -> bool:
@@ -156,7 +154,6 @@ def _language(info: str) -> str:
 class _Instructions:
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
-    not_run: str | None = None
     prints_record: bool = False
 
     def add(self, text: str, where: str) -> None:
@@ -166,10 +163,6 @@ class _Instructions:
             self.fails_with = match[1]
         elif text == "prints its record":
             self.prints_record = True
-        elif match := re.fullmatch(r"not run, because (\S.*)", text):
-            self.not_run = match[1]
-        elif text.startswith("not run"):
-            raise PageError(f"{where}: a program is excluded without a reason; write `not run, because ...`.")
         elif text.startswith("fails"):
             raise PageError(f'{where}: name the error that is expected: `fails with "SomeError: text"`.')
         else:
@@ -222,11 +215,8 @@ def _normalise(lines: list[_Line], root: Path) -> tuple[list[str], list[str], di
                 pending = pending or _Instructions()
                 pending.add(instruction["text"], where)
                 line = ""
-            elif skip := _SKIP_MARK.search(line):
-                if not re.search(r"reason\s*=\s*(['\"])(?!\1)\s*\S", skip["rest"]):
-                    raise PageError(f'{where}: a program is excluded without a reason; add reason="...".')
-            elif "pytest-codeblocks:skip" in line.replace(" ", ""):
-                raise PageError(f"{where}: a page or program is excluded without a reason.")
+            elif _EXCLUSION.search(line):
+                raise PageError(f"{where}: every program on a page is run; this would leave one out.")
             elif line.strip() and pending:
                 raise PageError(f"{where}: an instruction for a program has to stand right above its fence.")
             text.append(line)
@@ -267,12 +257,9 @@ def read_programs(page: Path, root: Path) -> list[Program]:
                 origins=[lines[int(number) - 1].origin for number in shadow.code.split()],
                 limit=orders.limit,
                 fails_with=orders.fails_with,
-                not_run=orders.not_run,
                 prints_record=orders.prints_record,
                 expected_output=block.expected_output,
                 ignore_whitespace=block.expected_output_ignore_whitespace,
-                marks=block.marks,
-                importorskip=block.importorskip,
             )
         )
         if orders.prints_record:

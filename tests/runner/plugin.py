@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -78,13 +77,8 @@ class PageFile(MarkdownFile):
         except PageError as error:
             raise self.CollectError(str(error)) from None
         for program in programs:
-            item = ProgramItem.from_parent(self, name=f"line {program.line}", obj=program)
-            for mark in program.marks:
-                item.add_marker(eval(mark, {"sys": sys, "pytest": pytest}))
-            if program.not_run:  # the reason that the page gives; without one the page cannot be read
-                item.add_marker(pytest.mark.skip(reason=program.not_run))
-            yield item
-        if not any(program.not_run is None for program in programs):
+            yield ProgramItem.from_parent(self, name=f"line {program.line}", obj=program)
+        if not programs:
             message = f"{_relative(self.path, root)}: no program on this page is run."
             yield RuleItem.from_parent(self, name="has a program", message=message)
 
@@ -94,8 +88,6 @@ class ProgramItem(TestBlock):
 
     def runtest(self) -> None:
         program: Program = self.obj
-        if program.importorskip:
-            pytest.importorskip(program.importorskip)
         key = _key(program)
         if key not in _outcomes:
             _outcomes[key] = run_program(
