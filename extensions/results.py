@@ -131,12 +131,24 @@ def curve(source: str, language: str, css_class: str, options: dict, md, **kwarg
 # ```comparison --------------------------------------------------------------------------------------
 
 
+def machines(cpus: dict[str, str]) -> str:
+    """Which rows were recorded on which CPU, as a sentence; `cpus` holds the CPU of each label."""
+    rows: dict[str, list[str]] = {}
+    for label, cpu in cpus.items():
+        rows.setdefault(cpu, []).append(label)
+    if len(rows) == 1:
+        return f"All were recorded on {next(iter(rows))}."
+    places = "; ".join(f"{', '.join(labels)} on {cpu}" for cpu, labels in rows.items())
+    return f"Seconds compare only rows that were recorded on the same CPU: {places}."
+
+
 def comparison(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
     """A fence of `example: label` lines: a table of what each needed to reach its target."""
     labels = _labelled(source)
-    rows = []
+    rows, cpus = [], {}
     for example, label in labels.items():
         record = record_of(example)
+        cpus[label] = record.machine["cpu"]
         cells = [
             html.escape(label),
             f"{len(record.solved)} of {len(record.runs)}",
@@ -162,7 +174,8 @@ def comparison(source: str, language: str, css_class: str, options: dict, md, **
         table("Comparison of programs", "comparison", heads, rows)
         + '<p class="caption">Median over the solved seeds, in brackets the least and the most. '
         "Seconds count the whole program, from its start to its exit. CPU seconds leave out Ray's worker "
-        "processes: env runners, learners and other actors outside the program itself.</p>"
+        "processes: env runners, learners and other actors outside the program itself. "
+        f"{html.escape(machines(cpus))}</p>"
     )
 
 
@@ -193,9 +206,18 @@ _FIELDS = {
 
 
 def _ratio(words: list[str]) -> str:
-    """`ratio seconds A B`: the median of A over the median of B."""
+    """`ratio seconds A B`: the median of A over the median of B.
+
+    Raises:
+        PageError: times that were measured on different CPUs.
+    """
     field, one, other = words
-    return f"{record_of(one).median(field) / record_of(other).median(field):.1f}"
+    records = record_of(one), record_of(other)
+    if field != "env_steps" and len({record.machine["cpu"] for record in records}) > 1:
+        raise PageError(
+            f"`#!result ratio {' '.join(words)}` compares times on different CPUs; record both anew."
+        )
+    return f"{records[0].median(field) / records[1].median(field):.1f}"
 
 
 def inline(source: str, language: str, css_class: str, md) -> str:

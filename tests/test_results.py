@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from extensions import PageError, results
 from extensions.records import RESULTS, path_of, read
 from extensions.results import pinned
 from tests.conftest import ROOT
@@ -89,3 +91,23 @@ def test_a_record_says_what_the_readme_says():
     data = json.loads(path_of("algorithms/ppo").read_text(encoding="utf-8"))
     for key in [*data, *data["seeds"][0]]:
         assert f"`{key}`" in text, f"results/README.md does not explain {key}"
+
+
+def test_a_table_says_on_which_cpus_its_rows_were_recorded():
+    assert results.machines({"PPO": "A", "APPO": "A"}) == "All were recorded on A."
+    assert results.machines({"PPO": "A", "IMPALA": "B", "APPO": "A"}).endswith(
+        ": PPO, APPO on A; IMPALA on B."
+    )
+
+
+def test_times_on_different_cpus_are_not_compared(monkeypatch):
+    cpus = {"a": "A", "b": "B"}
+
+    def record_of(example):
+        return SimpleNamespace(machine={"cpu": cpus[example]}, median=lambda field: 3.0)
+
+    monkeypatch.setattr(results, "record_of", record_of)
+    assert "1.0" in results.inline("ratio env_steps a b", "result", "", None)
+    assert "1.0" in results.inline("ratio seconds a a", "result", "", None)
+    with pytest.raises(PageError, match="compares times on different CPUs"):
+        results.inline("ratio seconds a b", "result", "", None)
