@@ -15,7 +15,8 @@ from tests.conftest import ROOT
 from tests.runner.process import run_program
 
 EXAMPLES = ROOT / "examples" / "algorithms"
-REBUILT = [
+# Rainbow's page says that RLlib ships it, as settings of DQN; two of its parts are written here.
+REBUILT = ["rainbow"] + [
     page.stem
     for page in sorted((ROOT / "docs" / "algorithms").glob("*.md"))
     if page.stem != "index" and "rebuilt" in catalogue.tags(page.stem)
@@ -781,8 +782,11 @@ def numbered(steps: int) -> tuple:
     return observations, 10 + np.arange(steps), 2.0 ** np.arange(steps)
 
 
-def test_n_steps_stop_at_a_termination(apex_dqn):
-    rows = apex_dqn.n_step(*numbered(4), n=3, gamma=0.5, terminated=True, truncated=False)
+@pytest.mark.parametrize("name", ["apex_dqn", "rainbow"])
+def test_n_steps_stop_at_a_termination(name, request):
+    rows = request.getfixturevalue(name).n_step(
+        *numbered(4), n=3, gamma=0.5, terminated=True, truncated=False
+    )
     # Rewards 1, 2, 4, 8. From step 0: 1 + 2/2 + 4/4. From step 1: 2 + 4/2 + 8/4. Then 4 + 8/2, and 8.
     np.testing.assert_allclose(rows["rewards"], [3.0, 6.0, 8.0, 8.0])
     np.testing.assert_array_equal(rows["obs"][:, 0], [0, 1, 2, 3])
@@ -792,29 +796,33 @@ def test_n_steps_stop_at_a_termination(apex_dqn):
     np.testing.assert_array_equal(rows["terminateds"], [False, True, True, True])
 
 
-def test_n_steps_go_on_after_a_time_limit(apex_dqn):
-    rows = apex_dqn.n_step(*numbered(4), n=3, gamma=0.5, terminated=False, truncated=True)
+@pytest.mark.parametrize("name", ["apex_dqn", "rainbow"])
+def test_n_steps_go_on_after_a_time_limit(name, request):
+    rows = request.getfixturevalue(name).n_step(
+        *numbered(4), n=3, gamma=0.5, terminated=False, truncated=True
+    )
     np.testing.assert_array_equal(rows["new_obs"][:, 0], [3, 4, 4, 4])
     np.testing.assert_array_equal(rows["n_step"], [3, 3, 2, 1])
     assert not rows["terminateds"].any()
 
 
+@pytest.mark.parametrize("name", ["apex_dqn", "rainbow"])
 @pytest.mark.parametrize(("steps", "complete"), [(5, 3), (3, 1), (2, 0), (1, 0)])
-def test_the_last_steps_of_a_piece_wait_for_the_next_one(apex_dqn, steps, complete):
-    rows = apex_dqn.n_step(*numbered(steps), n=3, gamma=0.5, terminated=False, truncated=False)
+def test_the_last_steps_of_a_piece_wait_for_the_next_one(name, steps, complete, request):
+    rows = request.getfixturevalue(name).n_step(
+        *numbered(steps), n=3, gamma=0.5, terminated=False, truncated=False
+    )
     assert {len(column) for column in rows.values()} == {complete}
     np.testing.assert_array_equal(rows["new_obs"][:, 0], 3 + np.arange(complete))
 
 
-@pytest.mark.parametrize("cuts", [[9], [1, 2, 3, 3], [2, 7], [4, 5], [8, 1]])
-@pytest.mark.parametrize("terminated", [True, False])
-def test_however_an_episode_is_cut_its_transitions_are_the_same(apex_dqn, cuts, terminated):
+def pieces_of_an_episode(lengths: list[int], terminated: bool) -> list:
+    """The episode of `numbered` as an env runner returns it; a time limit ends it if nothing else does."""
     from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-    runner = SimpleNamespace(tails={}, config=SimpleNamespace(n_step=3, gamma=0.5))
-    observations, actions, rewards = numbered(9)
-    found, done = [], 0
-    for length in cuts:
+    steps, done, pieces = sum(lengths), 0, []
+    observations, actions, rewards = numbered(steps)
+    for length in lengths:
         span = slice(done, done + length)
         done += length
         piece = SingleAgentEpisode(
@@ -822,15 +830,30 @@ def test_however_an_episode_is_cut_its_transitions_are_the_same(apex_dqn, cuts, 
             observations=list(observations[span.start : span.stop + 1]),
             actions=list(actions[span]),
             rewards=list(rewards[span]),
-            terminated=terminated and done == 9,
-            truncated=not terminated and done == 9,
+            terminated=terminated and done == steps,
+            truncated=not terminated and done == steps,
             len_lookback_buffer=0,
         )
-        found.append(apex_dqn.ApeXEnvRunner.transitions(runner, piece.to_numpy()))
-    assert runner.tails == {}
-    whole = apex_dqn.n_step(observations, actions, rewards, 3, 0.5, terminated, not terminated)
+        pieces.append(piece.to_numpy())
+    return pieces
+
+
+@pytest.mark.parametrize("cuts", [[9], [1, 2, 3, 3], [2, 7], [4, 5], [8, 1]])
+@pytest.mark.parametrize("terminated", [True, False])
+def test_however_an_episode_is_cut_its_transitions_are_the_same(apex_dqn, rainbow, cuts, terminated):
+    config = SimpleNamespace(n_step=3, gamma=0.5, seed=0)
+    config.replay_buffer_config = {"capacity": 9, "alpha": 0.5, "beta": 0.4}
+    runner, buffer = SimpleNamespace(tails={}, config=config), rainbow.PrioritizedReplay(config)
+    found = []
+    for piece in pieces_of_an_episode(cuts, terminated):
+        found.append(apex_dqn.ApeXEnvRunner.transitions(runner, piece))
+        buffer.add(piece)
+    assert runner.tails == buffer.tails == {}
+    assert buffer.added == 9
+    whole = apex_dqn.n_step(*numbered(9), 3, 0.5, terminated, not terminated)
     for name, column in whole.items():
         np.testing.assert_allclose(np.concatenate([rows[name] for rows in found]), column)
+        np.testing.assert_allclose(buffer.columns[name], column)
 
 
 def test_first_priorities_are_the_td_errors_of_the_env_runner_s_network(apex_dqn):
@@ -923,6 +946,143 @@ def test_what_is_measured_for_its_throughput_is_the_program_on_the_page():
     assert measured == parts("apex_dqn")
 
 
+# Rainbow --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rainbow():
+    return definitions("rainbow")
+
+
+DISCRETE = {"observation_space": gym.spaces.Box(-1, 1, (2,)), "action_space": gym.spaces.Discrete(2)}
+
+
+def rainbow_module(rainbow, **settings):
+    """A small network of Rainbow as its learner has it, with three atoms: 0, 10 and 20."""
+    from ray.rllib.algorithms.dqn import DQNConfig
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+    model = {"fcnet_hiddens": [4], "noisy": settings.pop("noisy", True)}
+    config = DQNConfig().training(**{"num_atoms": 3, "v_min": 0.0, "v_max": 20.0} | settings)
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=rainbow.RainbowModule), model_config=model)
+    torch.manual_seed(0)
+    return config.environment(**DISCRETE).build_learner().module["default_policy"]
+
+
+def test_a_noisy_layer_adds_the_outer_product_of_two_draws_to_each_row(rainbow):
+    torch.manual_seed(0)
+    layer, x = rainbow.NoisyLinear(3, 2), torch.randn(4, 3)
+    assert layer.sigma_weight.unique().item() == pytest.approx(0.5 / 3**0.5)
+    assert layer.sigma_bias.unique().item() == pytest.approx(0.5 / 3**0.5)
+    with torch.no_grad():  # each size of its own, so that a mix-up shows
+        layer.sigma_weight.copy_(torch.rand(2, 3))
+        layer.sigma_bias.copy_(torch.rand(2))
+    torch.manual_seed(1)
+    found = layer(x)
+    torch.manual_seed(1)
+    into, out_of = (torch.sgn(z) * z.abs() ** 0.5 for z in (torch.randn(4, 3), torch.randn(4, 2)))
+    for row in range(4):
+        weight = layer.weight + layer.sigma_weight * torch.outer(out_of[row], into[row])
+        expected = weight @ x[row] + layer.bias + layer.sigma_bias * out_of[row]
+        torch.testing.assert_close(found[row], expected)
+
+
+def test_noise_acts_in_exploring_and_learning_and_not_in_the_greedy_policy(rainbow):
+    module = rainbow_module(rainbow, epsilon=0.0)
+    batch = {"obs": torch.randn(500, 2), "new_obs": torch.randn(500, 2)}
+
+    def differ(call, key: str) -> bool:
+        return not torch.equal(call()[key], call()[key])
+
+    assert differ(lambda: module.forward_exploration(batch, t=0), "actions")
+    for key in ("qf_preds", "qf_next_preds", "qf_target_next_preds"):
+        assert differ(lambda: module.forward_train(batch), key)
+    assert not differ(lambda: module.forward_inference(batch), "actions")
+    assert differ(lambda: module.forward_train(batch), "qf_preds"), "noise is back after a greedy action"
+
+
+def test_the_value_stream_moves_the_distribution(rainbow):
+    """In RLlib's own network it has one output for all atoms, which the softmax takes out again."""
+    module = rainbow_module(rainbow, noisy=False)
+    with torch.no_grad():
+        for layer in (module.af, module.vf):
+            layer.weight.zero_()
+        # Of action 0, then of action 1: their mean, (1, 1, 1), goes.
+        module.af.bias.copy_(torch.tensor([1.0, 2.0, 0.0, 1.0, 0.0, 2.0]))
+        module.vf.bias.copy_(torch.tensor([0.0, 0.0, 3.0]))
+        out = module.compute_q_values({"obs": torch.ones(1, 2)})
+    logits = torch.tensor([[0.0, 1.0, 2.0], [0.0, -1.0, 4.0]])
+    torch.testing.assert_close(out["qf_logits"][0], logits)
+    torch.testing.assert_close(out["qf_probs"][0], logits.exp() / logits.exp().sum(dim=1, keepdim=True))
+    torch.testing.assert_close(out["atoms"], torch.tensor([0.0, 10.0, 20.0]))
+    torch.testing.assert_close(out["qf_preds"], (out["qf_probs"] * out["atoms"]).sum(dim=-1))
+
+
+def test_without_a_distribution_q_is_value_plus_centered_advantage(rainbow):
+    module = rainbow_module(rainbow, noisy=False, num_atoms=1)
+    with torch.no_grad():
+        for layer in (module.af, module.vf):
+            layer.weight.zero_()
+        module.af.bias.copy_(torch.tensor([1.0, 4.0]))
+        module.vf.bias.fill_(10.0)
+        out = module.compute_q_values({"obs": torch.ones(3, 2)})
+    torch.testing.assert_close(out["qf_preds"], torch.tensor([[8.5, 11.5]]).expand(3, 2))
+
+
+def replay(rainbow, **settings):
+    settings = {"capacity": 4, "alpha": 0.5, "beta": 0.5} | settings
+    config = {"replay_buffer_config": settings, "n_step": 1, "gamma": 0.5, "seed": 0}
+    return rainbow.PrioritizedReplay(SimpleNamespace(**config))
+
+
+def test_the_replay_draws_in_proportion_to_priorities_and_weighs_against_it(rainbow):
+    buffer = replay(rainbow)
+    buffer.add(pieces_of_an_episode([3], terminated=True)[0])
+    buffer.update(np.arange(3), np.array([1.0, 4.0, 49.0]))
+    index, rows = buffer.sample(20_000)
+    np.testing.assert_array_equal(rows["obs"][:, 0], index)
+    # The roots, 1, 2 and 7 of 10.
+    np.testing.assert_allclose(np.bincount(index) / 20_000, [0.1, 0.2, 0.7], atol=0.015)
+    # (3 · 0.1)^-½, (3 · 0.2)^-½ and (3 · 0.7)^-½, over the largest of them.
+    expected = np.array([1.0, 0.5**0.5, (1 / 7) ** 0.5])
+    np.testing.assert_allclose(rows["weights"], expected[index], rtol=1e-5)
+
+
+def test_new_transitions_take_the_place_of_the_oldest_and_the_highest_priority(rainbow):
+    buffer = replay(rainbow)
+    buffer.add(pieces_of_an_episode([4], terminated=True)[0])
+    np.testing.assert_allclose(buffer.priorities, 1.0)
+    buffer.update(np.arange(4), np.array([1.0, 4.0, 16.0, 9.0]))
+    buffer.add(pieces_of_an_episode([2], terminated=True)[0])
+    np.testing.assert_allclose(buffer.priorities, [4.0, 4.0, 4.0, 3.0], rtol=1e-5)
+    np.testing.assert_array_equal(buffer.columns["obs"][:, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(buffer.columns["terminateds"], [False, True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("left_out", "changed"),
+    [
+        ("double", {"double_q"}),
+        ("priorities", {"replay_buffer_config"}),
+        ("dueling", {"dueling"}),
+        ("n_step", {"n_step"}),
+        ("distribution", {"num_atoms"}),
+        ("noisy", {"_model_config", "epsilon"}),
+    ],
+)
+def test_a_switch_of_rainbow_leaves_out_one_part_and_nothing_else(left_out, changed, rainbow):
+    tree = ast.parse((EXAMPLES / "rainbow.py").read_text(encoding="utf-8"))
+    [built] = [node for node in tree.body if ast.unparse(node).startswith("config = ")]
+
+    def settings(without: str) -> dict:
+        names = vars(rainbow) | {"SEED": 0, "WITHOUT": without}
+        exec(compile(ast.Module([built], []), "rainbow.py", "exec"), names)
+        return names["config"].to_dict()
+
+    whole, part = settings(""), settings(left_out)
+    assert {name for name in whole if whole[name] != part[name]} == changed
+
+
 # All of them ---------------------------------------------------------------------------------------
 
 RESTORE = """
@@ -930,7 +1090,7 @@ import tempfile
 import gymnasium as gym
 
 def greedy_return(algo):
-    module, env, total = algo.get_module(), gym.make(ENV), 0.0
+    module, env, total = algo.get_module(), gym.make(globals().get("ENV", algo.config.env)), 0.0
     for seed in range(3):
         observation, _ = env.reset(seed=seed)
         done = False

