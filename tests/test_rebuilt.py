@@ -1029,17 +1029,17 @@ def test_without_a_distribution_q_is_value_plus_centered_advantage(rainbow):
     torch.testing.assert_close(out["qf_preds"], torch.tensor([[8.5, 11.5]]).expand(3, 2))
 
 
-def replay(rainbow, **settings):
-    settings = {"capacity": 4, "alpha": 0.5, "beta": 0.5} | settings
-    config = {"replay_buffer_config": settings, "n_step": 1, "gamma": 0.5, "seed": 0}
-    return rainbow.PrioritizedReplay(SimpleNamespace(**config))
+@pytest.fixture
+def replay(rainbow):
+    config = SimpleNamespace(n_step=1, gamma=0.5, seed=0)
+    config.replay_buffer_config = {"capacity": 4, "alpha": 0.5, "beta": 0.5}
+    return rainbow.PrioritizedReplay(config)
 
 
-def test_the_replay_draws_in_proportion_to_priorities_and_weighs_against_it(rainbow):
-    buffer = replay(rainbow)
-    buffer.add(pieces_of_an_episode([3], terminated=True)[0])
-    buffer.update(np.arange(3), np.array([1.0, 4.0, 49.0]))
-    index, rows = buffer.sample(20_000)
+def test_the_replay_draws_in_proportion_to_priorities_and_weighs_against_it(replay):
+    replay.add(pieces_of_an_episode([3], terminated=True)[0])
+    replay.update(np.arange(3), np.array([1.0, 4.0, 49.0]))
+    index, rows = replay.sample(20_000)
     np.testing.assert_array_equal(rows["obs"][:, 0], index)
     # The roots, 1, 2 and 7 of 10.
     np.testing.assert_allclose(np.bincount(index) / 20_000, [0.1, 0.2, 0.7], atol=0.015)
@@ -1048,15 +1048,14 @@ def test_the_replay_draws_in_proportion_to_priorities_and_weighs_against_it(rain
     np.testing.assert_allclose(rows["weights"], expected[index], rtol=1e-5)
 
 
-def test_new_transitions_take_the_place_of_the_oldest_and_the_highest_priority(rainbow):
-    buffer = replay(rainbow)
-    buffer.add(pieces_of_an_episode([4], terminated=True)[0])
-    np.testing.assert_allclose(buffer.priorities, 1.0)
-    buffer.update(np.arange(4), np.array([1.0, 4.0, 16.0, 9.0]))
-    buffer.add(pieces_of_an_episode([2], terminated=True)[0])
-    np.testing.assert_allclose(buffer.priorities, [4.0, 4.0, 4.0, 3.0], rtol=1e-5)
-    np.testing.assert_array_equal(buffer.columns["obs"][:, 0], [0, 1, 2, 3])
-    np.testing.assert_array_equal(buffer.columns["terminateds"], [False, True, False, True])
+def test_new_transitions_take_the_place_of_the_oldest_and_the_highest_priority(replay):
+    replay.add(pieces_of_an_episode([4], terminated=True)[0])
+    np.testing.assert_allclose(replay.priorities, 1.0)
+    replay.update(np.arange(4), np.array([1.0, 4.0, 16.0, 9.0]))
+    replay.add(pieces_of_an_episode([2], terminated=True)[0])
+    np.testing.assert_allclose(replay.priorities, [4.0, 4.0, 4.0, 3.0], rtol=1e-5)
+    np.testing.assert_array_equal(replay.columns["obs"][:, 0], [0, 1, 2, 3])
+    np.testing.assert_array_equal(replay.columns["terminateds"], [False, True, False, True])
 
 
 @pytest.mark.parametrize(
