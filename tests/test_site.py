@@ -277,8 +277,8 @@ def two_pages(copy: Path, text: str) -> subprocess.CompletedProcess:
     (copy / "docs" / "index.md").write_text(f"# A page\n\n{text}\n", encoding="utf-8")
     (copy / "docs" / "other.md").write_text("# Another page\n", encoding="utf-8")
     config = copy / "mkdocs.yml"
-    nav = re.compile(r"^nav:\n(?:[ \n].*\n?)+", re.MULTILINE)
-    two, replaced = nav.subn("nav: [index.md, other.md]\n\n", config.read_text(encoding="utf-8"))
+    nav = re.compile(r"^nav:\n(?: .*\n)+", re.MULTILINE)
+    two, replaced = nav.subn("nav: [index.md, other.md]\n", config.read_text(encoding="utf-8"))
     assert replaced == 1
     config.write_text(two, encoding="utf-8")
     return subprocess.run(
