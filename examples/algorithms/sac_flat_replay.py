@@ -62,12 +62,6 @@ class FlatReplayBuffer:
     def get_metrics(self):
         return {}
 
-    def get_state(self):  # for checkpoints
-        return {name: value for name, value in vars(self).items() if name != "rng"}
-
-    def set_state(self, state):
-        vars(self).update(state)
-
 
 class Transitions(SingleAgentEpisode):
     """Drawn transitions, in the clothes of an episode."""
