@@ -305,17 +305,17 @@ def test_an_example_on_no_page(tree):
 @pytest.mark.parametrize(
     "comment",
     [
-        # pytest-codeblocks knows all of these. What is not run could hide a failure.
-        "<!--pytest.mark.skip-->",
-        "<!--pytest.mark.skip()-->",
-        "<!--pytest.mark.skipif(True, reason='')-->",
-        "<!--pytest.mark.skip(reason='it needs a GPU')-->",
-        "<!--pytest.mark.xfail(reason='it is flaky')-->",
-        "<!-- pytest-codeblocks:skip -->",
-        "<!--pytest-codeblocks:skip-->",
-        "<!--pytest-codeblocks:skipfile-->",
-        "<!--pytest-codeblocks:skipif(True)-->",
-        "<!--pytest-codeblocks:importorskip(nothing)-->",
+        # Text of a planted page: the runner has to refuse each, so none of these skips anything here.
+        "<!--pytest.mark.skip-->",  # refused: leaves the program out
+        "<!--pytest.mark.skip()-->",  # refused: the same, called
+        "<!--pytest.mark.skipif(True, reason='')-->",  # refused: leaves it out on a condition
+        "<!--pytest.mark.skip(reason='it needs a GPU')-->",  # refused: a reason is no run
+        "<!--pytest.mark.xfail(reason='it is flaky')-->",  # refused: runs it, and forgives a failure
+        "<!-- pytest-codeblocks:skip -->",  # refused: spaces do not hide it
+        "<!--pytest-codeblocks:skip-->",  # refused: pytest-codeblocks' own word for leaving out
+        "<!--pytest-codeblocks:skipfile-->",  # refused: leaves out every program of the page
+        "<!--pytest-codeblocks:skipif(True)-->",  # refused: pytest-codeblocks' own condition
+        "<!--pytest-codeblocks:importorskip(nothing)-->",  # refused: leaves out what cannot be imported
     ],
 )
 def test_no_comment_leaves_a_program_out(tree, comment):

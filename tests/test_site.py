@@ -370,7 +370,7 @@ def test_a_notebook_becomes_a_page_that_asks_no_other_host(copy, browser):
 
 
 @pytest.mark.slow
-def test_an_edit_shows_without_a_restart(copy):
+def test_an_edit_shows_within_two_seconds(copy):
     """Of a page, an example, a snippet and a result."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -408,8 +408,9 @@ def test_an_edit_shows_without_a_restart(copy):
         for name, (old, new, sign) in edits.items():
             file = copy / name
             file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-            if sign:  # seconds on a quiet machine; the bound is against a server that never builds again
-                wait_for(sign, 100)
+            # Two seconds are the aim on a quiet machine; this one is shared, so the bound has slack.
+            if sign:
+                wait_for(sign, 30)
     finally:
         server.terminate()
         server.wait(timeout=10)
