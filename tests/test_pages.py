@@ -10,8 +10,8 @@ import pytest
 from extensions import catalogue
 from extensions.records import RESULTS
 from extensions.results import pinned
+from runner.pages import read_programs
 from tests.conftest import ROOT
-from tests.runner.pages import read_programs
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 ALGORITHM_PAGES = [page for page in PAGES if page.parent.name == "algorithms" and page.name != "index.md"]
@@ -185,7 +185,7 @@ def test_an_example_is_one_whole_program_of_readable_length():
         assert text.startswith('"""'), f"{name(example)} does not say what it does"
         if ".evaluate()" in text:  # else it explores: see docs/concepts/api.md
             assert re.search(r"evaluation_(interval|num_env_runners)=[1-9]|interval in", text), name(example)
-        for ours in ("extensions", "tests", "tools", "snippets"):
+        for ours in ("extensions", "runner", "tests", "tools", "snippets"):
             assert not re.search(rf"^(from|import) {ours}\b", text, flags=re.MULTILINE)
 
 

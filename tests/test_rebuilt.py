@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from extensions import catalogue
+from runner.process import run_program
 from tests.conftest import ROOT
-from tests.runner.process import run_program
 
 EXAMPLES = ROOT / "examples" / "algorithms"
 # Rainbow's page says that RLlib ships it, as settings of DQN; two of its parts are written here.

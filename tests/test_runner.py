@@ -32,7 +32,7 @@ class Tree:
         self.write("mkdocs.yml", MKDOCS)
         self.write(
             "pytest.ini",
-            "[pytest]\naddopts = -p tests.runner.plugin --codeblocks --no-header -p no:cacheprovider\n",
+            "[pytest]\naddopts = -p runner.plugin --codeblocks --no-header -p no:cacheprovider\n",
         )
 
     def write(self, name: str, text: str) -> None:

@@ -23,9 +23,9 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.runner.judge import VERDICT, judge
-from tests.runner.pages import Origin, Program
-from tests.runner.process import Outcome, run_program
+from runner.judge import VERDICT, judge
+from runner.pages import Origin, Program
+from runner.process import Outcome, run_program
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
