@@ -1,8 +1,8 @@
 """Turns a page into the programs that stand on it.
 
 pytest-codeblocks extracts the blocks. Around it this module does what it does not know:
-it expands `--8<--` includes with pymdownx's own preprocessor, reduces a fence's info string
-to its language, and reads the instructions that stand in a comment above a fence:
+it expands `--8<--` includes as the site does, reduces a fence's info string to its language,
+and reads the instructions that stand in a comment above a fence:
 
     <!-- program: limit 90 -->                   seconds that it may take (default 240)
     <!-- program: fails with "SomeError: text" -->   it must fail, and print this
@@ -17,18 +17,23 @@ import functools
 import io
 import json
 import re
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 import markdown
+from markdown.extensions.attr_list import get_attrs
 from mkdocs.config import load_config
 from mkdocs.config.defaults import MkDocsConfig
-from pymdownx.snippets import SnippetExtension, SnippetMissingError, SnippetPreprocessor
+from pygments.lexers import PythonLexer, get_lexer_by_name
+from pygments.util import ClassNotFound
+from pymdownx.snippets import SnippetExtension
+from pymdownx.superfences import RE_NESTED_FENCE_START
 from pytest_codeblocks import extract_from_buffer
 
+from extensions import PageError
+from extensions.includes import Includes, Line, Origin
+
 DEFAULT_LIMIT = 240.0  # against programs that hang: slow machines exist; records hold the budgets
-LANGUAGES = {"py": "python", "python3": "python", "shell": "sh"}
 RUNNABLE = ("python", "sh", "bash")
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
@@ -36,18 +41,6 @@ _INSTRUCTION = re.compile(r"^\s*<!--\s*program:\s*(?P<text>.*?)\s*-->\s*$")
 # pytest-codeblocks' comments, all but the two that leave no program out and forgive no failure.
 _EXCLUSION = re.compile(r"<!--[-\s]*pytest(\.mark|-codeblocks:(?!\s*(cont|expected-output)\b))")
 _VERDICT = re.compile(r"^TARGET\s*=", re.MULTILINE)
-
-
-class PageError(Exception):
-    """A page that cannot be read as programs; the message is one sentence that says where and why."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a line stands that a reader may edit."""
-
-    file: Path
-    line: int
 
 
 @dataclass
@@ -83,40 +76,13 @@ class Program:
         return f"{self.page.stem}_line_{self.line}{suffix}"
 
 
-class _Line(str):
-    """A line that remembers its file and number through the indentation that an include adds."""
-
-    origin: Origin
-
-    def __new__(cls, text: str, origin: Origin) -> _Line:
-        line = super().__new__(cls, text)
-        line.origin = origin
-        return line
-
-    def __radd__(self, indent: str) -> _Line:
-        return _Line(str.__add__(indent, self), self.origin)
-
-
-class _Snippets(SnippetPreprocessor):
-    def read_lines(self, path: str) -> list[str]:
-        file = Path(path)
-        return [_Line(text, Origin(file, n)) for n, text in enumerate(super().read_lines(path), 1)]
-
-    def dedent(self, lines: list[str]) -> list[str]:
-        texts = textwrap.dedent("\n".join(lines)).split("\n") if lines else []
-        return [
-            _Line(text, line.origin) if isinstance(line, _Line) else text
-            for text, line in zip(texts, lines, strict=True)
-        ]
-
-
 @functools.cache
 def site_config(root: Path) -> MkDocsConfig:
     """The site's settings, from `mkdocs.yml` in `root`."""
     return load_config(str(root / "mkdocs.yml"))
 
 
-def _expand(page: Path, root: Path) -> list[_Line]:
+def _expand(page: Path, root: Path) -> list[Line]:
     """The page's lines with every include in its place."""
     config = site_config(root)
     options = config.mdx_configs.get("extensions.includes") or config.mdx_configs.get("pymdownx.snippets", {})
@@ -124,30 +90,66 @@ def _expand(page: Path, root: Path) -> list[_Line]:
     bases = settings["base_path"]
     bases = [bases] if isinstance(bases, str) else bases
     settings["base_path"] = [str(root / base) for base in bases]
-    snippets = _Snippets(settings, markdown.Markdown())
-    snippets.seen = set()
-    texts = page.read_text(encoding="utf-8").split("\n")
+    includes = Includes(settings, markdown.Markdown(), root)
+    return includes.expand(page, page.read_text(encoding="utf-8").split("\n"))
+
+
+def _written_language(fence: str) -> str:
+    """The language of a fence as superfences reads it: of `{#id .py3}` it is `py3`."""
+    match = RE_NESTED_FENCE_START.match(fence)
+    if match is None or match["lang"]:
+        return match["lang"] if match else ""
+    classes = [value for key, value in get_attrs(match["attrs"] or "") if key == "."]
+    return classes[0] if classes else ""
+
+
+@functools.cache
+def lexer_of(language: str) -> type | None:
+    """The class with which Pygments colours a language; None if it knows no such language."""
     try:
-        lines = snippets.parse_snippets(
-            [_Line(text, Origin(page, number)) for number, text in enumerate(texts, 1)], str(page)
-        )
-    except SnippetMissingError as error:
-        # The error names the path or section, not the line that asks for it.
-        missing = re.search(r"'([^']*)'", str(error))[1]
-        number = next((n for n, text in enumerate(texts, 1) if "8<" in text and missing in text), 1)
-        raise PageError(f"{_at(Origin(page, number), root)}: {error}.") from None
-    expanded: list[_Line] = []
-    for line in lines:
-        if not isinstance(line, _Line):  # an escaped include, which pymdownx has rewritten
-            line = _Line(line, expanded[-1].origin if expanded else Origin(page, 1))
-        expanded.append(line)
-    return expanded
+        return type(get_lexer_by_name(language))
+    except ClassNotFound:
+        return None
 
 
-def _language(info: str) -> str:
-    """`python title="x"`, `{.python .annotate}` and `py` are all Python."""
-    word = re.split(r"[\s{}]+", info.strip().lstrip("{").strip(), maxsplit=1)[0].lstrip(".").lower()
-    return LANGUAGES.get(word, word)
+def _language(written: str) -> str:
+    """What runs a language: whatever Pygments colours as Python is Python (`py3`, `PYTHON`, `pyi`)."""
+    word = written.lower()
+    if lexer_of(word) is PythonLexer:  # and not a class made from it, such as IPython's
+        return "python"
+    return "sh" if word == "shell" else word
+
+
+@dataclass
+class Fence:
+    """A fence on a page, run or not.
+
+    `language` is as written, empty when there is none; `program` is what runs its lines, if anything does.
+    """
+
+    origin: Origin
+    language: str
+    lines: list[Line]
+    program: Program | None = None
+
+    @property
+    def text(self) -> str:
+        """What stands in it."""
+        return "\n".join(self.lines)
+
+    @property
+    def runs_as(self) -> str:
+        """What its language means to the runner: `python` for `py3`, say."""
+        return _language(self.language)
+
+
+@dataclass
+class Page:
+    """A page: its lines with every include in its place, its programs and its fences, each in order."""
+
+    lines: list[Line]
+    programs: list[Program]
+    fences: list[Fence]
 
 
 @dataclass
@@ -169,26 +171,27 @@ class _Instructions:
             raise PageError(f"{where}: unknown instruction `program: {text}`.")
 
 
-def _at(origin: Origin, root: Path) -> str:
-    file = origin.file
-    return f"{file.relative_to(root) if file.is_relative_to(root) else file}:{origin.line}"
-
-
-def _normalise(lines: list[_Line], root: Path) -> tuple[list[str], list[str], dict[int, _Instructions]]:
+def _normalise(
+    lines: list[Line], root: Path
+) -> tuple[list[str], list[str], dict[int, _Instructions], dict[int, Fence]]:
     """The page as pytest-codeblocks can read it, twice: with its text, and with line numbers for code.
 
-    Returns both texts and, by the number of a fence's line, the instructions above that fence.
+    Returns both texts and, by the number of a fence's line, the instructions above that fence and the fence.
     """
     text: list[str] = []
     numbered: list[str] = []
     instructions: dict[int, _Instructions] = {}
+    fences: dict[int, Fence] = {}
     pending: _Instructions | None = None
     fence: re.Match | None = None
+    opened = 0
     for number, line in enumerate(lines, 1):
         match = _FENCE.match(line)
         if fence is None and match:
             fence = match
-            opening = f"{match['indent']}{'`' * len(match['fence'])}{_language(match['info'])}"
+            opened = number
+            fences[number] = Fence(line.origin, _written_language(line.strip()), [])
+            opening = f"{match['indent']}{'`' * len(match['fence'])}{fences[number].runs_as}"
             text.append(opening)
             numbered.append(opening)
             instructions[number] = pending or _Instructions()
@@ -206,11 +209,13 @@ def _normalise(lines: list[_Line], root: Path) -> tuple[list[str], list[str], di
                 numbered.append(closing)
                 fence = None
             else:
+                indent = min(len(fence["indent"]), len(line) - len(line.lstrip()))
+                fences[opened].lines.append(Line(line[indent:], line.origin))
                 # pytest-codeblocks ends a block at any line that starts with backticks.
                 text.append(line.replace("```", "\u200b```") if line.lstrip().startswith("```") else line)
                 numbered.append(str(number))
         else:
-            where = _at(line.origin, root)
+            where = line.origin.within(root)
             if instruction := _INSTRUCTION.match(line):
                 pending = pending or _Instructions()
                 pending.add(instruction["text"], where)
@@ -222,8 +227,8 @@ def _normalise(lines: list[_Line], root: Path) -> tuple[list[str], list[str], di
             text.append(line)
             numbered.append(line)
     if fence is not None:
-        raise PageError(f"{_at(lines[-1].origin, root)}: a fence on this page is never closed.")
-    return text, numbered, instructions
+        raise PageError(f"{lines[-1].origin.within(root)}: a fence on this page is never closed.")
+    return text, numbered, instructions, fences
 
 
 def read_programs(page: Path, root: Path) -> list[Program]:
@@ -236,8 +241,13 @@ def read_programs(page: Path, root: Path) -> list[Program]:
     Raises:
         PageError: an include is missing, or an instruction cannot be understood.
     """
+    return read_page(page, root).programs
+
+
+def read_page(page: Path, root: Path) -> Page:
+    """All that the tests know of a page; otherwise as `read_programs`."""
     lines = _expand(page, root)
-    text, numbered, instructions = _normalise(lines, root)
+    text, numbered, instructions, fences = _normalise(lines, root)
     try:
         blocks = extract_from_buffer(io.StringIO("\n".join(text) + "\n"), max_num_lines=100_000)
         shadows = extract_from_buffer(io.StringIO("\n".join(numbered) + "\n"), max_num_lines=100_000)
@@ -248,13 +258,14 @@ def read_programs(page: Path, root: Path) -> list[Program]:
         if block.syntax not in RUNNABLE:
             continue
         orders = instructions[block.lineno]
+        numbers = [int(number) for number in shadow.code.split()]
         programs.append(
             Program(
                 page=page,
                 line=lines[block.lineno - 1].origin.line,
                 language=block.syntax,
                 code=block.code.replace("\u200b```", "```"),
-                origins=[lines[int(number) - 1].origin for number in shadow.code.split()],
+                origins=[lines[number - 1].origin for number in numbers],
                 limit=orders.limit,
                 fails_with=orders.fails_with,
                 prints_record=orders.prints_record,
@@ -264,14 +275,17 @@ def read_programs(page: Path, root: Path) -> list[Program]:
         )
         if orders.prints_record:
             programs[-1].expected_output = _recorded_output(programs[-1], root)
-    return programs
+        fences[block.lineno].program = programs[-1]
+        for number in {number - 1 for number in numbers} & set(fences):  # those that go on with it
+            fences[number].program = programs[-1]
+    return Page(lines, programs, list(fences.values()))
 
 
 def _recorded_output(program: Program, root: Path) -> str:
     example = program.origins[0].file
     if not example.is_relative_to(root / "examples"):
-        raise PageError(f"{_at(Origin(program.page, program.line), root)}: only an example has a record.")
+        raise PageError(f"{Origin(program.page, program.line).within(root)}: only an example has a record.")
     record = (root / "results" / example.relative_to(root / "examples")).with_suffix(".json")
     if not record.is_file():
-        raise PageError(f"{_at(Origin(program.page, program.line), root)}: {example.name} has no record.")
+        raise PageError(f"{Origin(program.page, program.line).within(root)}: {example.name} has no record.")
     return json.loads(record.read_text(encoding="utf-8"))["output"]
