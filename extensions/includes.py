@@ -5,8 +5,10 @@ So whatever goes wrong on a page can be named by file and line, by the builder a
 
 from __future__ import annotations
 
+import html
 import re
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,17 +125,19 @@ class Includes(SnippetPreprocessor):
             return Path(self.md.treeprocessors["relpath"].file.abs_src_path)
         return Path("page")
 
-    def place(self, text: str, number: int = 0) -> str:
-        """Where a text stands that was found on the page: `docs/index.md:12`.
+    def place(self, texts: Sequence[str], number: int = 0) -> str:
+        """Where something stands that was found on the page: `docs/index.md:12`.
 
         Args:
-            text: a part of a line.
-            number: how often the text stands on the page before the place that is meant.
+            texts: parts of its line; the first that stands somewhere counts, else the words of the first.
+            number: how often it stands on the page before the place that is meant.
         """
-        found = [line for line in self.lines if text in line] or self.lines[:1]
-        if not found:
-            return "An empty page"
-        return found[min(number, len(found) - 1)].origin.within(self.root)
+        for text in texts:
+            if found := [line for line in self.lines if text in line or text in html.unescape(line)]:
+                return found[min(number, len(found) - 1)].origin.within(self.root)
+        words = set(re.findall(r"\w+", texts[0]))
+        best = max(self.lines, key=lambda line: len(words.intersection(re.findall(r"\w+", line))))
+        return best.origin.within(self.root)
 
 
 class IncludeExtension(SnippetExtension):

@@ -32,7 +32,8 @@ _RAW = {
     "a picture": r"!\[",
     "a footnote": r"\[\^[^\]\s]+\]",
     "an abbreviation": r"^\s*\*\[[^\]]+\]:",
-    "a link": r"(?<![\w\]\)])\[[^\[\]]*[^\W\d_]{2}[^\[\]]*\](?:[\[(][^\])]*[\])]|:)",
+    "a link": r"(?<![\w\]\)])\[[^\[\]]*(?:[^\W\d_] ?[^\W\d_]|\ufffc)[^\[\]]*\][\[(][^\])]*[\])]",
+    "a link's definition": r"^\s*\[[^\[\]]+\]:\s",
     "a reference": r"(?<![\w\]\)])\[[A-Za-z][^\[\],;:|=<>()]*\]",
     "an attribute list": r"\{:?\s*(?:[.#][A-Za-z]|[\w-]+=)[^}]*\}|\{:[^}]*\}",
     "a template": r"\{\{|\{%",
@@ -52,6 +53,7 @@ _RAW = {
 _PATTERNS = {what: re.compile(pattern, re.MULTILINE) for what, pattern in _RAW.items()}
 # Most of a page is coloured code and pictures; without them it is parsed ten times as fast.
 _BULK = re.compile(r"<!--.*?-->|<(pre|svg|math|script|style)\b.*?</\1\s*>", re.DOTALL)
+_BREAK = re.compile(r"[\n\ufffc]")  # what stands on both sides of it may be apart in the source
 _INLINE_LANGUAGE = re.compile(r"\s*(?:#!|:::)\w")
 _NOT_TEXT = ("code", "pre", "math", "script", "style", "svg")
 _WITHIN_TEXT = (
@@ -129,21 +131,17 @@ def leftovers(html: str) -> list[Leftover]:
             found.append(Leftover("inline code with a language", code.strip(), ""))
         elif "\n" in code.strip():  # what Markdown makes of a fence that superfences does not take
             found.append(Leftover("code over several lines", code.strip().split("\n")[0], ""))
-    for block in page.blocks:
+    for block in filter(str.strip, page.blocks):
         taken = [False] * len(block)
         for what, pattern in _PATTERNS.items():
             for match in pattern.finditer(block):
                 span = slice(*match.span())
                 if not any(taken[span]):
                     taken[span] = [True] * len(match[0])
-                    around = block[max(match.start() - 20, 0) : match.end() + 20]
-                    found.append(Leftover(what, match[0].strip(), around))
+                    before = _BREAK.split(block[max(match.start() - 20, 0) : match.start()])[-1]
+                    after = _BREAK.split(block[match.end() : match.end() + 20])[0]
+                    found.append(Leftover(what, match[0].strip(), before + match[0] + after))
     return found
-
-
-def _parts(text: str) -> list[str]:
-    """The pieces that stand in the source as they are, the longest first."""
-    return sorted((part.strip() for part in re.split(r"[\n\ufffc]", text)), key=len, reverse=True)
 
 
 class _NoLeftovers(Postprocessor):
@@ -153,11 +151,10 @@ class _NoLeftovers(Postprocessor):
         seen: Counter[str] = Counter()
         problems = []
         for leftover in leftovers(text):
-            includes = self.md.preprocessors["snippet"]
-            parts = [part for part in _parts(leftover.around) if leftover.raw in part] + _parts(leftover.raw)
-            needle = next((part for part in parts if any(part in line for line in includes.lines)), "")
-            where = includes.place(needle, seen[needle])
-            seen[needle] += 1
+            parts = sorted(map(str.strip, _BREAK.split(leftover.raw)), key=len, reverse=True)
+            texts = [leftover.around.strip() or leftover.raw, *filter(None, parts)]
+            where = self.md.preprocessors["snippet"].place(texts, seen[leftover.around])
+            seen[leftover.around] += 1
             raw = leftover.raw.replace("\ufffc", "...")[:60]
             problems.append(f"{where}: the page shows {leftover.what} as it is written: {raw!r}.")
         if problems:
@@ -196,10 +193,18 @@ class StrictExtension(Extension):
     def reset(self) -> None:
         """For each page: superfences has just put a new processor in its place."""
         fences = self.md.preprocessors["fenced_code_block"]
-        fences.process_nested_block = _without_forgiveness(fences.process_nested_block, self._place_of_fence)
+        process = fences.process_nested_block
+
+        def process_as_named(*args) -> None:
+            for entry in fences.extension.superfences:
+                if entry["name"] == fences.lang and entry["formatter"] is not fences.formatter:
+                    raise PageError(f"a `{fences.lang}` fence takes no options.")
+            process(*args)
+
+        fences.process_nested_block = _without_forgiveness(process_as_named, self._place_of_fence)
 
     def _place_of_code(self, language: str, source: str) -> str:
-        return self.md.preprocessors["snippet"].place(f"#!{language} {source}" if language else source)
+        return self.md.preprocessors["snippet"].place([f"#!{language} {source}" if language else source])
 
     def _place_of_fence(self, indent: str, content: str, start: int, end: int) -> str:
         includes = self.md.preprocessors["snippet"]

@@ -7,6 +7,7 @@ What can run, runs; what cannot is of a language in `NOT_RUN`; a `console` fence
 from __future__ import annotations
 
 import ast
+import html
 import re
 import textwrap
 from collections import defaultdict
@@ -25,7 +26,7 @@ from .pages import RUNNABLE, Fence, Origin, Page, PageError, lexer_of, read_page
 NOT_RUN = ("text", "yaml", "json", "toml", "ini", "diff", "dockerfile")
 
 # What a browser shows as code, or as the text of another file, beside <pre> and <code>.
-_STRANGERS = ("textarea", "xmp", "listing", "plaintext", "iframe", "object", "embed")
+_STRANGERS = ("textarea", "xmp", "listing", "plaintext", "iframe", "object", "embed", "font")
 _INLINE = ("code", "samp", "tt", "kbd")
 _SESSION = re.compile(r"^(>>> |In ?\[\d*\]: |[$%#] ?(python|pip|sh|bash|make)\b)", re.MULTILINE)
 _VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
@@ -64,10 +65,11 @@ class _Blocks(HTMLParser):
             self.handle_data("\n")
         if tag == "p":
             self.parts = ""
-        if tag in _STRANGERS:
+        if tag in _STRANGERS or (tag == "script" and self._inside("article")):
             self.strangers.append(f"<{tag}")
-        if "white-space" in (values.get("style") or "") and not self._inside("svg", "math"):
-            self.strangers.append("white-space")
+        style = re.search(r"white-space|font-family", values.get("style") or "")
+        if style and not self._inside("svg", "math"):
+            self.strangers.append(style[0])
         if tag == "pre" and self.block is None:
             self.block = _Block(self._language())
         elif tag in _INLINE and self.block is None and self.inline is None:
@@ -84,7 +86,7 @@ class _Blocks(HTMLParser):
             self._end_block()
         if self.inline is not None and not self._inside(*_INLINE):
             self.parts += "c"
-            if "\n" in self.inline.strip() or "cbc" in self.parts:
+            if "\n" in self.inline.strip() or ("cbc" in self.parts and self._inside("p")):
                 self.strangers.append(self.inline.strip())
             self.inline = None
 
@@ -149,10 +151,10 @@ def _source(built: Path, root: Path) -> Path:
     return docs / built
 
 
-def check_page(html: str, page: Path, root: Path) -> list[str]:
+def check_page(built: str, page: Path, root: Path) -> list[str]:
     """What is wrong with the code blocks of one built page, as `check_site` says it."""
     parser = _Blocks()
-    parser.feed(html)
+    parser.feed(built)
     parser.close()
     read = Page([], [], [])
     waiting: dict[tuple[str, str], list[Fence]] = defaultdict(list)
@@ -166,7 +168,7 @@ def check_page(html: str, page: Path, root: Path) -> list[str]:
 
     def place(text: str) -> Origin:
         first = next((line.strip() for line in text.splitlines() if line.strip()), text)
-        found = [line.origin for line in read.lines if first in line]
+        found = [line.origin for line in read.lines if first in line or first in html.unescape(line)]
         return found[0] if found else Origin(page, 1)
 
     problems: list[tuple[Origin, str]] = []
