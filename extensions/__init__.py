@@ -1,6 +1,6 @@
 """What turns diagrams, records and RLlib's settings into parts of a page while the site is built.
 
-includes.py   `--8<-- "examples/ppo.py"`, with a clear error
+includes.py   `--8<-- "examples/ppo.py"`; every line of a page knows where it stands
 diagrams.py   a ```mermaid fence becomes an inline SVG with checked links
 equations.py  $x$ and $$x$$ become MathML
 records.py    reads results/**/*.json; everything about a run comes from there
@@ -8,6 +8,7 @@ results.py    ```output, ```curve, ```comparison fences and `#!result ...` in ru
 settings.py   a ```settings fence becomes a table with RLlib's real defaults
 catalogue.py  ```selector and ```support: the algorithms side by side
 tables.py     a table as the theme draws its own
+strict.py     Markdown left as text, and whatever a formatter raises, ends the build
 cache.py      keeps drawn pictures between builds
 
 They are Markdown extensions and formatters, not MkDocs hooks, so that another builder can use them.

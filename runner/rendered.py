@@ -23,12 +23,15 @@ from extensions import records
 from . import console
 from .pages import RUNNABLE, Fence, Origin, Page, PageError, lexer_of, read_page, site_config
 
-NOT_RUN = ("text", "yaml", "json", "toml", "ini", "diff", "dockerfile")
+NOT_RUN = ("text", "yaml", "json", "toml", "ini")
 
 # What a browser shows as code, or as the text of another file, beside <pre> and <code>.
 _STRANGERS = ("textarea", "xmp", "listing", "plaintext", "iframe", "object", "embed", "font")
 _INLINE = ("code", "samp", "tt", "kbd")
-_SESSION = re.compile(r"^(>>> |In ?\[\d*\]: |[$%#] ?(python|pip|sh|bash|make)\b)", re.MULTILINE)
+# An import too: words around it, or an error in it, keep `ast` from seeing that it is Python.
+_PROGRAM = re.compile(
+    r"^(import \w|from [\w.]+ import |>>> |In ?\[\d*\]: |[$%#] ?(python|pip|sh|bash|make)\b)", re.MULTILINE
+)
 _VOID = ("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr")
 
 _NO_FENCE = (
@@ -56,14 +59,14 @@ class _Blocks(HTMLParser):
         self.open: list[tuple[str, list[str]]] = []  # tag and classes
         self.block: _Block | None = None
         self.inline: str | None = None
-        self.parts = ""  # of a paragraph: `c` for inline code, `b` for a line break, `t` for text
+        self.parts = ""  # of a paragraph or the like: `c` for inline code, `b` for a line break, `t` for text
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
         if tag == "br":
             self.parts += "b"
             self.handle_data("\n")
-        if tag == "p":
+        elif tag not in (*_INLINE, "span", "a", "strong", "em"):
             self.parts = ""
         if tag in _STRANGERS or (tag == "script" and self._inside("article")):
             self.strangers.append(f"<{tag}")
@@ -86,7 +89,7 @@ class _Blocks(HTMLParser):
             self._end_block()
         if self.inline is not None and not self._inside(*_INLINE):
             self.parts += "c"
-            if "\n" in self.inline.strip() or ("cbc" in self.parts and self._inside("p")):
+            if "\n" in self.inline.strip() or ("cbc" in self.parts and not self._inside("td", "th")):
                 self.strangers.append(self.inline.strip())
             self.inline = None
 
@@ -154,7 +157,7 @@ def _source(built: Path, root: Path) -> Path:
 def check_page(built: str, page: Path, root: Path) -> list[str]:
     """What is wrong with the code blocks of one built page, as `check_site` says it."""
     parser = _Blocks()
-    parser.feed(built)
+    parser.feed(re.sub(r"<!---?>", "", built))  # for browsers, though not for Python, the end of the comment
     parser.close()
     read = Page([], [], [])
     waiting: dict[tuple[str, str], list[Fence]] = defaultdict(list)
@@ -182,7 +185,10 @@ def check_page(built: str, page: Path, root: Path) -> list[str]:
     for fence in [fence for fences in waiting.values() for fence in fences]:
         if fence.language not in drawn:
             problems.append((fence.origin, "the page does not show this fence as a code block"))
-    problems += [(place(text), _LIKE_CODE) for text in parser.strangers]
+    strangers = set(parser.strangers)
+    if page.suffix == ".ipynb":
+        strangers.discard("<script")  # mkdocs-jupyter writes some of its own
+    problems += [(place(text), _LIKE_CODE) for text in strangers]
     ordered = sorted(set(problems), key=lambda problem: (problem[0].file, problem[0].line, problem[1]))
     return [f"{origin.within(root)}: {words}." for origin, words in ordered]
 
@@ -210,7 +216,7 @@ def _problems_of(fence: Fence, page: Page, root: Path) -> Iterator[tuple[Origin,
             if problem := console.problem_of(line, names, root):
                 yield line.origin, f"this command is not known to work: {problem}"
     elif fence.language in NOT_RUN:
-        if _SESSION.search(fence.text) or _is_program(fence.text):
+        if _PROGRAM.search(textwrap.dedent(fence.text)) or _is_program(fence.text):
             yield fence.origin, f"this is a program; write it as `python`, not as `{fence.language}`"
     elif not fence.language:
         yield fence.origin, "this code block names no language; `text` is for what cannot be run"

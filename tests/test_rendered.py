@@ -3,6 +3,7 @@
 Each planted page is rendered with the settings of the site. Its first line is a title; the text is line 3.
 """
 
+import json
 import os
 import re
 import shutil
@@ -81,6 +82,7 @@ def test_the_site_shows_no_code_that_the_tests_do_not_read(site):
         ("```yaml\nprint(1 / 0)\n```", ["page.md:3: this is a program; write it as `python`"]),
         ("```text\n>>> 1 + 1\n3\n```", ["page.md:3: this is a program"]),
         ("```text\n$ python missing.py\n```", ["page.md:3: this is a program"]),
+        ("```text\n  import sys\n  sys.exit(1\n```", ["page.md:3: this is a program"]),
         # programs that an instruction takes away
         (
             f"```python\nprint(1)\n```\n\n<!--pytest-codeblocks:expected-output-->\n```python\n{BAD}\n```",
@@ -119,14 +121,22 @@ def test_the_site_shows_no_code_that_the_tests_do_not_read(site):
         (f"Words <pre>{BAD}</pre>", [f"page.md:3: {NO_FENCE}"]),
         (f"<table><tr><td><pre>{BAD}</pre></td></tr></table>", [f"page.md:3: {NO_FENCE}"]),
         (f"<details><pre><code>{BAD}</code></pre></details>", [f"page.md:3: {NO_FENCE}"]),
+        (f"<!--><pre>{BAD}</pre><!-- -->", [f"page.md:3: {NO_FENCE}"]),
+        (f"<svg><foreignObject><pre>{BAD}</pre></foreignObject></svg>", [f"page.md:3: {NO_FENCE}"]),
+        (f"<noscript><pre>{BAD}</pre></noscript>", [f"page.md:3: {NO_FENCE}"]),
+        (f"<code><pre>{BAD}</pre></code>", [f"page.md:3: {NO_FENCE}"]),
+        (f"> !!! note\n>     ```python\n>     {BAD}\n>     ```", [f"page.md:5: {NO_FENCE}"]),
         (f"<PRE>\n{BAD}\n</PRE>", [f"page.md:4: {NO_FENCE}"]),
         ("<code>import sys<br>sys.exit(1)</code>", [f"page.md:3: {LIKE_CODE}"]),
         ("`import sys`<br>`sys.exit(1)`", [f"page.md:3: {LIKE_CODE}"]),
+        ("<div><code>import sys</code><br><code>sys.exit(1)</code></div>", [f"page.md:3: {LIKE_CODE}"]),
         ("`import sys`  \n`sys.exit(1)`", [f"page.md:4: {LIKE_CODE}"]),
         (f"<textarea>{BAD}</textarea>", [f"page.md:3: {LIKE_CODE}"]),
         (f"<samp>import sys<br>{BAD}</samp>", [f"page.md:3: {LIKE_CODE}"]),
         ('<iframe src="../first_agent.py"></iframe>', [f"page.md:3: {LIKE_CODE}"]),
         (f'<div style="white-space: pre">{BAD}</div>', [f"page.md:3: {LIKE_CODE}"]),
+        (f'<p style="font-family: monospace">{BAD}</p>', [f"page.md:3: {LIKE_CODE}"]),
+        ("<article><script>1</script></article>", [f"page.md:3: {LIKE_CODE}"]),
         # classes that were borrowed
         (f'<figure class="output"><pre>{BAD}</pre></figure>', [f"page.md:3: {NO_FENCE}"]),
         (f'<div class="language-text highlight"><pre>{BAD}</pre></div>', [f"page.md:3: {NO_FENCE}"]),
@@ -255,18 +265,22 @@ def build_tree(tree: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_code_from_other_files_is_named_by_that_file(tree):
-    """Included, appended to every page, on a page that pytest does not read, and in a file of HTML."""
+    """Included, appended to every page, and in files that pytest does not read as pages."""
     write(tree, "snippets/part.md", "Words.\n\n--8<-- [start:one]\n```pycon\n>>> 1\n```\n--8<-- [end:one]\n")
     write(tree, "docs/index.md", '# A page\n\n--8<-- "snippets/part.md:one"\n')
     appended = (tree / "snippets/abbreviations.md").read_text(encoding="utf-8")
     write(tree, "snippets/abbreviations.md", f"```zsh\nfalse\n```\n\n{appended}")
     write(tree, "docs/other.markdown", f"# Another page\n\n```python\n{BAD}\n```\n")
     write(tree, "docs/more/page.html", f"<pre>{BAD}</pre>")
+    cell = {"cell_type": "code", "source": BAD, "metadata": {}, "outputs": [], "execution_count": None}
+    notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+    write(tree, "docs/lesson.ipynb", json.dumps(notebook))
     result = build_tree(tree)
     assert result.returncode == 0, result.stderr
     expected = [
         "snippets/abbreviations.md:1: `zsh` is neither run",
         "snippets/part.md:4: `pycon` is neither run",
+        f"docs/lesson.ipynb:1: {NO_FENCE}",
         f"docs/more/page.html:1: {NO_FENCE}",
         f"docs/other.markdown:1: {NO_FENCE}",
     ]

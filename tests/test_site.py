@@ -320,7 +320,12 @@ def two_pages(copy: Path, text: str) -> subprocess.CompletedProcess:
         ),
         ("[a page](none.md)", "contains a link 'none.md', but the target is not found"),
         ("[a part](other.md#none)", "does not contain an anchor '#none'"),
-        ('```python\n--8<-- "examples/none.py"\n```', "examples/none.py"),
+        ('```python\n--8<-- "examples/none.py"\n```', "docs/index.md:4: Snippet at path 'examples/none.py'"),
+        ("Read [words][nowhere].", "docs/index.md:3: the page shows a link as it is written"),
+        (
+            "```python\n--8<--\nexamples/first_agent.py\n--8<--\n```",
+            "docs/index.md:4: write an include on one",
+        ),
     ],
     ids=lambda value: value[:30] if value.startswith(("`", "[")) else "",
 )
