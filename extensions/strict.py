@@ -21,8 +21,8 @@ from . import PageError
 # Raw Markdown in the text of a page. Code, equations and pictures are not text; `\ufffc` stands for each.
 _TAGS = (
     "a|b|br|code|dd|details|div|dl|dt|em|figcaption|figure|h[1-6]|hr|i|img|kbd|li|ol|p|pre|script|small|span"
+    "|strong|style|sub|summary|sup|svg|table|tbody|td|th|thead|tr|u|ul"
 )
-_TAGS += "|strong|style|sub|summary|sup|svg|table|tbody|td|th|thead|tr|u|ul"
 _RAW = {
     "a fence": r"`{3,}|~{3,}",
     "a backtick": r"`",
@@ -40,39 +40,22 @@ _RAW = {
     "an equation": r"\$\$|(?<![\w$\\])\$(?=[^\s$])[^$\n]*(?<=[^\s$])\$(?!\w)|\\[()\[\]]|\\begin\{",
     "a block": r"^\s*(?::{3,}|/{3,})\s*\w",
     "a tab, a note or a box": r"^\s*(?:={3}[!+]*\s*[\"'“]|!{3}\s*\w|\?{3}\+?\s*\w)",
-    "a heading": r"^\s*#{1,6}\s+\S",
-    "a quote": r"^\s*>\s",
-    "a list": r"^\s*[-*+]\s+\S",
+    "a heading": r"^\s*(?:#{2,}\s|#\s+[A-Z])",
+    "a quote": r"^\s*>\s+[^\W\d]",
+    "a list": r"^\s*[-*]\s+(?:[^\W\d]|\ufffc)",
     "a table": r"^\s*\|.+\|.*\||\|\s*:?-{3,}",
     "bold text": r"(?<![\w*])\*\*(?=\S)|(?<=[^\s*])\*\*(?!\w)|(?<![\w_])__(?=\w)[^_\n]+__(?!\w)",
     "emphasis": r"(?<![\w*])\*(?=\w)[^*\n]*(?<=\w)\*(?![\w*])|(?<![\w_])_(?=\w)[^_\n]*(?<=\w)_(?![\w_])",
     "struck or marked text": r"~~(?=\S)|(?<![\w=])==(?=\w)|(?<![\w+])\+\+(?=\w)",
     "an emoji": r"(?<![\w:]):[a-z][a-z0-9_+-]*:(?![\w:])",
-    "a mark of Markdown's own": "[\x02\x03]|wzxhzdk|klzzwxh",
 }
 _PATTERNS = {what: re.compile(pattern, re.MULTILINE) for what, pattern in _RAW.items()}
 # Most of a page is coloured code and pictures; without them it is parsed ten times as fast.
 _BULK = re.compile(r"<!--.*?-->|<(pre|svg|math|script|style)\b.*?</\1\s*>", re.DOTALL)
 _BREAK = re.compile(r"[\n\ufffc]")  # what stands on both sides of it may be apart in the source
 _INLINE_LANGUAGE = re.compile(r"\s*(?:#!|:::)\w")
-_NOT_TEXT = ("code", "pre", "math", "script", "style", "svg")
-_WITHIN_TEXT = (
-    "a",
-    "abbr",
-    "b",
-    "cite",
-    "em",
-    "i",
-    "kbd",
-    "label",
-    "mark",
-    "q",
-    "s",
-    "small",
-    "span",
-    "strong",
-)
-_WITHIN_TEXT += ("sub", "sup", "u", "del", "ins", "wbr")
+_NOT_TEXT = {"code", "pre", "math", "script", "style", "svg"}
+_WITHIN_TEXT = re.compile("a|abbr|b|cite|del|em|i|ins|kbd|label|mark|q|s|small|span|strong|sub|sup|u|wbr")
 
 
 class _Text(HTMLParser):
@@ -85,7 +68,7 @@ class _Text(HTMLParser):
         self.inside: list[str] = []  # from the outermost tag of `_NOT_TEXT` inwards
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if not self.inside and tag not in (*_NOT_TEXT, *_WITHIN_TEXT):
+        if not self.inside and tag not in _NOT_TEXT and not _WITHIN_TEXT.fullmatch(tag):
             self.blocks.append("")
         if tag not in _NOT_TEXT:
             return
@@ -99,7 +82,7 @@ class _Text(HTMLParser):
         if tag in self.inside:
             while self.inside.pop() != tag:
                 pass
-        elif not self.inside and tag not in _WITHIN_TEXT:
+        elif not self.inside and not _WITHIN_TEXT.fullmatch(tag):
             self.blocks.append("")
 
     def handle_data(self, data: str) -> None:
