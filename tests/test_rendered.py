@@ -211,6 +211,7 @@ NOTHING_TO_RUN = [
     "```text\nfor each episode\n    learn from it\n```",
     "```{.text title='x'}\n\n  one\n\n```",
     "```yaml\na: [1, 2]\n```\n\n```json\n{}\n```",
+    "```text\n;--8<--\n```",
     "```output\nalgorithms/ppo\n```",
     "```console\npip install torch tf-keras # a comment\n\nmake record EXAMPLES=stale\n```",
     "```console\nmake record EXAMPLES='algorithms/ppo algorithms/rainbow+WITHOUT=noisy'\nmake test\n```",
