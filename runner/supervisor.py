@@ -202,13 +202,13 @@ def _reap(pid: int, meter: CpuMeter) -> int | None:
 
 
 def _kill_all(pid: int, meter: CpuMeter) -> None:
-    while processes := _descendants():
+    # Until each is collected: with many threads, a process is a zombie before it can be waited for.
+    while processes := psutil.Process().children(recursive=True):
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         time.sleep(0.02)
         _reap(pid, meter)
-    _reap(pid, meter)
 
 
 class NamedPlaces:
