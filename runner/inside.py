@@ -37,13 +37,13 @@ def _append(note: str, line: str) -> None:
 
 
 def _number(scope: dict, name: str) -> float | None:
-    """The number that `name` is in `scope`, or in the one object there that carries it (a callback, say)."""
+    """The number that `name` is in `scope`, or in the one object there that has it (a callback, say)."""
     found = [scope[name]] if name in scope else []
-    if not found:
+    if not found and name != "TARGET":
         owners = {
-            id(value): value for value in list(scope.values()) if name in getattr(value, "__dict__", ())
+            id(value): value for value in list(scope.values()) if not isinstance(value, type | type(sys))
         }
-        found = [vars(owner)[name] for owner in owners.values() if not isinstance(owner, type)]
+        found = [vars(value)[name] for value in owners.values() if name in getattr(value, "__dict__", ())]
     if len(found) != 1 or isinstance(found[0], str | bytes):
         return None
     try:
@@ -58,14 +58,17 @@ def _error(error: BaseException) -> str:
     import traceback
 
     lines: list[str] = []
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
         remote = getattr(error, "traceback_str", None)  # of Ray's RayTaskError, which carries the real error
         if isinstance(remote, str):
             error = error.cause
         text = "".join(traceback.format_exception_only(error))
         text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-        repeats_source = "Traceback (most recent call last)" in text or isinstance(error, SyntaxError)
-        lines += [line for line in text.splitlines() if not (repeats_source and line.startswith(" "))]
+        # A SyntaxError and Ray's errors about actors contain frames, with the source lines under them.
+        frames = re.search(r'^ +File ".*", line \d+', text, re.MULTILINE)
+        lines += [line for line in text.splitlines() if not (frames and line.startswith(" "))]
         error = error.__cause__
     return "\n".join(lines)
 
@@ -203,10 +206,10 @@ def _note_written(event: str, arguments: tuple, argument_of=PATHS_OF_EVENT.get) 
             return
         path = os.path.abspath(os.fsdecode(path))
         # Python's own compiled files belong to the installation.
-        if path.startswith((FOLDER, "/proc/")) or "__pycache__" in path or os.path.lexists(path):
+        if path.startswith((FOLDER + os.sep, "/proc/")) or "__pycache__" in path or os.path.lexists(path):
             return
         path = os.path.realpath(path)
-        if not path.startswith(FOLDER):
+        if not path.startswith(FOLDER + os.sep):
             _append("written", path)
     except Exception:  # what cannot be noted must not harm the program
         return

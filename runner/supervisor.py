@@ -31,6 +31,7 @@ import psutil
 PR_SET_CHILD_SUBREAPER = 36
 GRACE = 8.0  # seconds in which Ray's own shutdown may finish after the program has ended
 
+FOLDERS = ("work", "home", "tmp", "site", "notes")  # in the job's folder; Ray makes one named ray there
 INSIDE = Path(__file__).with_name("inside.py")
 
 # A reader who follows the install line of a page has no TensorFlow. RLlib then starts about twice
@@ -281,7 +282,7 @@ def _notes(folder: Path, pid: int) -> dict:
 
 def _files_left(folder: Path, program: str) -> list[str]:
     """Files outside the temporary folder that the program left; dot files are other libraries' caches."""
-    left = []
+    left = [f"../{name}" for name in sorted(set(os.listdir(folder)) - {*FOLDERS, "ray"})]
     for place in (folder / "work", folder / "home"):
         for path in sorted(place.rglob("*")):
             relative = path.relative_to(place)
@@ -292,7 +293,7 @@ def _files_left(folder: Path, program: str) -> list[str]:
 
 
 def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
-    for name in ("work", "home", "tmp", "site", "notes"):
+    for name in FOLDERS:
         (folder / name).mkdir()
     if job["note_written"]:
         (folder / "notes" / "note-written").touch()

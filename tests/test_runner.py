@@ -403,8 +403,12 @@ def test_a_verdict_that_reaches_its_target_passes(tree):
 
 
 def test_files_left_behind(tree):
-    tree.page("```python\nopen('policy.pt', 'w').close()\n```\n")
-    failure(tree.run(), "docs/page.md:1: the program left files behind: policy.pt.")
+    tree.page(fences("open('policy.pt', 'w').close()", "open('../policy.pt', 'w').close()"))
+    failure(
+        tree.run(),
+        "docs/page.md:1: the program left files behind: policy.pt.",
+        "docs/page.md:5: the program left files behind: ../policy.pt.",
+    )
 
 
 def test_a_program_cannot_import_this_repository(tree):
@@ -605,9 +609,13 @@ def test_text_that_is_not_in_the_error(code, expected, error):
         ),
         ('raise RuntimeError("Errors:\\n\\tsize mismatch for pi.net")', "size mismatch for pi.net"),
         ('import sys\nsys.exit("it missed its target of 3")', "it missed its target of 3"),
+        (
+            'error = ValueError("too large for this")\nraise error from error',
+            "ValueError: too large for this",
+        ),
         ("f = (", "SyntaxError: '(' was never closed"),
     ],
-    ids=["own class", "cause", "several lines", "exit", "syntax"],
+    ids=["own class", "cause", "several lines", "exit", "its own cause", "syntax"],
 )
 def test_text_that_is_in_the_error(code, expected):
     page = Program(Path("page.md"), 1, "python", code, [], fails_with=expected)
