@@ -814,7 +814,7 @@ def test_cpu_seconds_count_children_that_nobody_waits_for():
     )
     ignored = run_program(code.format(action="signal.SIG_IGN"), limit=60).cpu_seconds
     waited = run_program(code.format(action="signal.SIG_DFL"), limit=60).cpu_seconds
-    assert 1.5 - 2 * 0.25 < ignored < 2.5  # up to its last sample
+    assert 0.75 < ignored < 2.5  # up to its last sample, which a busy machine may take late
     assert 1.5 < waited < 2.5  # and not twice
 
 

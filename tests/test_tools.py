@@ -274,6 +274,7 @@ def test_another_recording_in_this_checkout_is_not_disturbed(place, monkeypatch,
 def test_an_interrupted_recording_goes_on_where_it_stopped(place, tmp_path):
     """Ctrl-C during the second seed: no record is written, and the first seed is not run again."""
     runs = tmp_path / "runs"
+    runs.touch()  # a new file would be one that the program leaves behind
     write(place, f"open({str(runs)!r}, 'a').write(str(SEED))\nif SEED == 1: __import__('time').sleep(3)")
     code = (
         "import sys; from pathlib import Path; from tools import record; place = Path(sys.argv.pop(1)); "
