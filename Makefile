@@ -1,6 +1,6 @@
 # `make` alone lists the commands. Each makes the environment that it needs, once.
 .DEFAULT_GOAL := help
-.PHONY: help serve site test check test-page record defaults lock clean
+.PHONY: help serve site test test-all check test-page record upgrade defaults lock clean
 .SILENT:
 
 SITE := .venv-site/bin/python
@@ -19,9 +19,13 @@ serve: .venv-site/.installed ## build the site and serve it with live reload (AD
 site: .venv-site/.installed ## build the site into site/
 	$(SITE) -m mkdocs build --clean
 
-test: .venv/.installed ## run every test: pages, examples, records, site, runner (JOBS=2 at a time)
+test: .venv/.installed ## run all checks, and the programs that are due; the rest has records (JOBS=2 at a time)
 	tools/browser.sh
-	$(FULL) -m pytest -v --numprocesses $(JOBS)
+	$(FULL) -m pytest -v --programs due --numprocesses $(JOBS)
+
+test-all: .venv/.installed ## run all checks and every program, or one part of several: make test-all SHARD=1/6
+	tools/browser.sh
+	$(FULL) -m pytest -v --numprocesses $(JOBS) $(if $(SHARD),--shard $(SHARD))
 
 check: .venv/.installed ## lint, site build, facts, records in step: seconds, no training
 	$(FULL) -m ruff check --quiet .
@@ -36,6 +40,9 @@ test-page: .venv/.installed ## run the programs of one page: make test-page PAGE
 record: .venv/.installed ## run examples over five seeds and write results/: make record EXAMPLES="algorithms/ppo" SEEDS="0 1 2 3 4"
 	$(FULL) -m tools.record $(EXAMPLES) $(if $(SEEDS),--seeds "$(SEEDS)")
 
+upgrade: .venv/.installed ## try every program with another release of RLlib: make upgrade RAY=2.59.0, or the newest
+	$(FULL) -m tools.upgrade $(RAY) --jobs $(JOBS)
+
 defaults: .venv/.installed ## read RLlib's default settings, and try what it supports, into results/rllib_*.json
 	$(FULL) -m tools.defaults
 	$(FULL) -m tools.support
@@ -44,7 +51,7 @@ lock: .venv/.installed ## pin every package after an edit to a requirements .in 
 	tools/lock.sh .venv/bin
 
 clean: ## remove the site, the environments and the cache
-	rm -rf site .venv .venv-site .venv*.l* .cache
+	rm -rf site .venv .venv-site .venv-ray-* .venv*.l* .cache
 
 .venv-site/.installed: requirements-site.txt
 	tools/environment.sh .venv-site requirements-site.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -14,11 +15,14 @@ from pathlib import Path
 import pytest
 from pytest_codeblocks.plugin import MarkdownFile, TestBlock
 
+from . import selection
 from .judge import judge, unannounced_deprecation
 from .pages import PageError, Program, read_programs, site_config
 from .process import Outcome, run_program
+from .selection import Selection
 
 LAST_LINES = 15
+SLOW_TEST_SECONDS, TEST_SECONDS, CHECKS_SECONDS = 8.0, 0.1, 400.0  # what tests take that run no page
 PROGRESS_EVERY = float(os.environ.get("RUNNER_PROGRESS_EVERY", 20))  # seconds
 
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)')
@@ -94,6 +98,12 @@ class ProgramItem(TestBlock):
     def runtest(self) -> None:
         program: Program = self.obj
         key = _key(program)
+        why = _reason(program, self.config)
+        self.user_properties += [("program", key), ("why", why)]
+        if why == selection.RESTS:
+            example = selection.whole_example(program)
+            self.user_properties.append(("rests on", _selection(self.config).records[example].date))
+            return
         if key not in _outcomes:
             _outcomes[key] = run_program(
                 program.code,
@@ -137,26 +147,43 @@ class ExampleFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         message = None
-        if self.path.resolve() not in _examples_on_pages(self.config):
+        if self.path.resolve() not in _examples_on_pages(self.config.rootpath):
             message = f"{_relative(self.path, self.config.rootpath)}: no page embeds this example."
         yield RuleItem.from_parent(self, name="is on a page", message=message)
 
 
-def _programs_on_pages(config: pytest.Config) -> dict[Path, list[Program]]:
+@functools.cache
+def _programs_on_pages(root: Path) -> dict[Path, list[Program]]:
     """The programs on every page of the site; a page that cannot be read is reported when it is collected."""
     found = {}
-    if (config.rootpath / "mkdocs.yml").is_file():
-        for page in sorted(Path(site_config(config.rootpath).docs_dir).rglob("*.md")):
+    if (root / "mkdocs.yml").is_file():
+        for page in sorted(Path(site_config(root).docs_dir).rglob("*.md")):
             with contextlib.suppress(PageError):
-                found[page] = read_programs(page, config.rootpath)
+                found[page] = read_programs(page, root)
     return found
 
 
-def _examples_on_pages(config: pytest.Config) -> set[Path]:
-    if not hasattr(config, "_examples_on_pages"):
-        programs = [program for page in _programs_on_pages(config).values() for program in page]
-        config._examples_on_pages = {o.file.resolve() for program in programs for o in program.origins}
-    return config._examples_on_pages
+@functools.cache
+def _examples_on_pages(root: Path) -> set[Path]:
+    programs = [program for page in _programs_on_pages(root).values() for program in page]
+    return {origin.file.resolve() for program in programs for origin in program.origins}
+
+
+@functools.cache
+def _selected(root: Path) -> Selection:
+    return selection.select(_programs_on_pages(root), root)
+
+
+def _selection(config: pytest.Config) -> Selection:
+    return _selected(config.rootpath)
+
+
+def _reason(program: Program, config: pytest.Config) -> str:
+    """Why a program runs, or `selection.RESTS`."""
+    why = _selection(config).reason(program)
+    if why == selection.RESTS and config.getoption("programs") == "all":
+        return selection.OTHERS
+    return why
 
 
 @pytest.hookimpl(wrapper=True)
@@ -183,7 +210,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
     keys = {
         f"{_relative(page, config.rootpath)}::line {program.line}": _key(program)
-        for page, programs in _programs_on_pages(config).items()
+        for page, programs in _programs_on_pages(config.rootpath).items()
         for program in programs
     }
 
@@ -194,15 +221,77 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     return EqualProgramsTogether(config, log)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("programs on pages")
+    group.addoption(
+        "--programs",
+        choices=["all", "due"],
+        default="all",
+        help="due: an example that has not changed and whose turn it is not rests on its record",
+    )
+    group.addoption("--shard", help="run one part of several, such as 2/6: parts that take about as long")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes long goes first, so that no worker waits for it at the end; and only the own shard stays."""
+    programs = {item: item.obj for item in items if isinstance(item, ProgramItem)}
+
+    def scope(item: pytest.Item) -> str:
+        return _key(programs[item]) if item in programs else item.nodeid.split("::")[0]
+
+    def seconds(item: pytest.Item) -> float:
+        if item not in programs:
+            return SLOW_TEST_SECONDS if item.get_closest_marker("slow") else TEST_SECONDS
+        rests = _reason(programs[item], config) == selection.RESTS
+        return 0.0 if rests else _selection(config).expected_seconds(programs[item])
+
+    items.sort(key=seconds, reverse=True)  # a stable sort: tests of a file stay together
+    weights: dict[str, float] = {}
+    for item in items:  # equal programs run once, tests of a file one after the other
+        weights[scope(item)] = seconds(item) + (0.0 if item in programs else weights.get(scope(item), 0.0))
+    if option := config.getoption("shard"):
+        if not (match := re.fullmatch(r"(\d+)/(\d+)", option)) or not 1 <= int(match[1]) <= int(match[2]):
+            raise pytest.UsageError(f"A shard is written like 2/6, the second of six, not {option}.")
+        mine = selection.shard(weights, int(match[1]), int(match[2]))
+        config.hook.pytest_deselected(items=[item for item in items if scope(item) not in mine])
+        items[:] = [item for item in items if scope(item) in mine]
+
+
+def expected_seconds(config: pytest.Config) -> float:
+    """About how long a run of everything takes on one core of a machine like that of the records."""
+    programs = {
+        _key(program): program for page in _programs_on_pages(config.rootpath).values() for program in page
+    }
+    due = [program for program in programs.values() if _reason(program, config) != selection.RESTS]
+    return CHECKS_SECONDS + sum(_selection(config).expected_seconds(program) for program in due)
+
+
 def pytest_report_teststatus(report: pytest.TestReport):
-    """Say how long each program took, on its line."""
+    """Say how long each program took, on its line; or which record it rests on."""
+    if report.when == "call" and report.passed and (date := dict(report.user_properties).get("rests on")):
+        return "resting", "r", f"RESTS on its record of {date}"
     if report.when == "call" and report.passed and report.duration >= 1:
         return "passed", ".", f"PASSED in {report.duration:.0f} s"
     return None
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Count the programs that ran and those that rest, so that nothing is left out unseen."""
+    counted: dict[str, set[str]] = {}
+    dates = []
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            properties = dict(getattr(report, "user_properties", ()))
+            if getattr(report, "when", None) == "call" and "program" in properties:
+                counted.setdefault(properties["why"], set()).add(properties["program"])
+                dates += [properties["rests on"]] if "rests on" in properties else []
+    if counted:
+        terminalreporter.write_line(selection.summary(counted, min(dates, default=None)))
+
+
 class Progress:
-    """Every 20 seconds, one line that says what is running and for how long."""
+    """At the start, how long it takes; every 20 seconds, what is running and for how long."""
 
     def __init__(self, config: pytest.Config):
         self.plugins = config.pluginmanager
@@ -210,6 +299,13 @@ class Progress:
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._speak, daemon=True)
         self.thread.start()
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        config = session.config
+        if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("shard"):
+            jobs = config.getoption("numprocesses", None) or 1
+            minutes = expected_seconds(config) / jobs / 60
+            self._write_line(f"This takes about {max(1, round(minutes))} minutes.")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.started[nodeid] = time.monotonic()
@@ -228,11 +324,14 @@ class Progress:
                 for nodeid, start in sorted(self.started.items(), key=lambda item: item[1])
             ]
             if running:
-                # While a test runs, pytest keeps what is written; this line is for whoever waits.
-                with self.plugins.get_plugin("capturemanager").global_and_fixture_disabled():
-                    terminal = self.plugins.get_plugin("terminalreporter")
-                    terminal.ensure_newline()
-                    terminal.write_line(f"running: {', '.join(running)}")
+                self._write_line(f"running: {', '.join(running)}")
+
+    def _write_line(self, text: str) -> None:
+        # While a test runs, pytest keeps what is written; these lines are for whoever waits.
+        with self.plugins.get_plugin("capturemanager").global_and_fixture_disabled():
+            terminal = self.plugins.get_plugin("terminalreporter")
+            terminal.ensure_newline()
+            terminal.write_line(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

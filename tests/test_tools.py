@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-from tools import record
+from tools import record, upgrade
 
 # make ------------------------------------------------------------------------------------------------
 
@@ -27,7 +28,8 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
 def test_make_alone_lists_the_commands():
     result = make()
     assert result.returncode == 0
-    for command in ("serve", "site", "test", "check", "test-page", "record", "defaults", "lock", "clean"):
+    everything = "serve site test test-all check test-page record upgrade defaults lock clean"
+    for command in everything.split():
         assert re.search(rf"^make {command} +\w", result.stdout, flags=re.MULTILINE), command
 
 
@@ -306,6 +308,67 @@ def test_an_interrupted_recording_goes_on_where_it_stopped(place, tmp_path):
     assert (place / "results" / "algorithms" / "toy.json").is_file()
 
 
+# upgrade ---------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_release_is_refused():
+    result = make("upgrade", "RAY=2.0.nine")
+    assert result.returncode != 0
+    assert result.stderr.startswith(
+        "pip knows no release 2.0.nine of Ray; a release is written like 2.59.0.\n"
+    )
+
+
+def test_another_release_keeps_every_pin_that_it_allows():
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    asked = [Requirement(text) for text in ("gymnasium==0.28.1", "lz4", "dm_tree>=0.1", "tensorboardX>=99")]
+    lines = upgrade.requirements("2.41.0", asked).splitlines()
+    assert lines[0] == "ray[rllib]==2.41.0"
+    assert "gymnasium==0.28.1" in lines and "tensorboardX>=99" in lines
+    for name in ("lz4", "dm-tree", "torch"):
+        assert re.search(rf"^{name}==\S+", pins, flags=re.MULTILINE)[0] in lines
+    packages = re.findall(r"^[\w.-]+==", pins, flags=re.MULTILINE)
+    assert len(lines) == len(packages)
+
+
+def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
+    """Three programs, one of which fails; run again, none of them runs anew."""
+    runs = tmp_path / "runs"
+    count = f"open({str(runs)!r}, 'a').write('x')\n"
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "mkdocs.yml").write_text(
+        'site_name: planted\nmarkdown_extensions:\n  - pymdownx.snippets: {base_path: ["."]}\n'
+    )
+    (tmp_path / "examples" / "whole.py").write_text(f"{count}print(1)\n")
+    (tmp_path / "docs" / "page.md").write_text(
+        '```python\n--8<-- "examples/whole.py"\n```\n\n'
+        f"```python\n{count}raise KeyError('no such setting')\n```\n\n"
+        f"```python\n{count}import sys; sys.exit('The team missed it.')\n```\n"
+    )
+    (tmp_path / "docs" / "again.md").write_text('```python\n--8<-- "examples/whole.py"\n```\n')
+    monkeypatch.setattr(upgrade, "ROOT", tmp_path)
+    monkeypatch.setattr(upgrade, "RELEASES", tmp_path / "releases")
+    monkeypatch.setattr(upgrade, "PARTS", tmp_path / "parts")
+    monkeypatch.setattr(upgrade, "BROKEN", tmp_path / "parts" / "broken.md")
+    for _ in range(2):
+        assert upgrade.run(jobs=2) == 1
+        assert runs.read_text() == "xxx"
+    [file] = (tmp_path / "releases").glob("*.json")
+    data = json.loads(file.read_text())
+    assert file.stem == data["versions"]["ray"] == upgrade.version("ray")
+    assert {one["program"]: one["error"] for one in data["programs"]} == {
+        "examples/whole.py": None,
+        "docs/page.md#2": "KeyError: 'no such setting'",
+        "docs/page.md#3": "The team missed it.",
+    }
+    output = capsys.readouterr()
+    assert "1 of 3 programs run unchanged." in output.out
+    assert "- `docs/page.md#2` on `docs/page.md`: the program failed with exit status 1" in output.out
+    assert "KeyError: 'no such setting'" in (tmp_path / "parts" / "broken.md").read_text()
+    assert output.err.endswith("they are listed above.\n")
+
+
 # the workflows ---------------------------------------------------------------------------------------
 
 WORKFLOWS = sorted(map(str, (ROOT / ".github" / "workflows").glob("*.yml")))
@@ -344,6 +407,13 @@ def test_actions_are_pinned_by_commit():
     for workflow in WORKFLOWS:
         for action in re.findall(r"uses: (\S+)", Path(workflow).read_text(encoding="utf-8")):
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action), action
+
+
+def test_the_workflow_runs_every_shard():
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    shards = json.loads(re.search(r"shard: (\[.*\])", text)[1])
+    assert shards == list(range(1, len(shards) + 1))
+    assert set(re.findall(r"/(\d+)\b(?=[\"\n])", text)) == {str(len(shards))}
 
 
 def test_ci_runs_what_the_readme_says():

@@ -1,0 +1,177 @@
+"""Which programs a test run runs, and which rest on their records.
+
+A snippet, and a program that stands on the page itself, always runs. Of the examples run
+- those whose file, page or included file was touched within the last day before HEAD, or is changed in the
+  working tree, and those whose record is not of their source;
+- an eighth of the others, drawn by the hash of the commit: the same for whoever runs that commit, and
+  another at the next.
+The rest rests on records, which `tests/test_results.py` checks in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .pages import Program
+
+DAY = 24 * 60 * 60
+SHARE = 8  # one of so many runs by turn
+ALWAYS, CHANGED, TURN, OTHERS, RESTS = "on pages", "changed", "by turn", "others", "rest"
+RAN = (ALWAYS, CHANGED, TURN, OTHERS)
+PAGE_PROGRAM_SECONDS, EXAMPLE_SECONDS = 7.0, 60.0  # what one takes when nothing is known of it
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a test run needs to know of a record."""
+
+    date: str
+    seconds: float
+    in_step: bool
+
+
+@dataclass
+class Selection:
+    """Why each example runs or rests, by its file; and the records that they rest on."""
+
+    why: dict[Path, str]
+    records: dict[Path, Record] = field(default_factory=dict)
+
+    def reason(self, program: Program) -> str:
+        """`CHANGED`, `TURN`, `ALWAYS` or `RESTS`."""
+        example = whole_example(program)
+        return ALWAYS if example is None else self.why.get(example, ALWAYS)
+
+    def expected_seconds(self, program: Program) -> float:
+        """About how long the program takes, by its record where it has one."""
+        example = whole_example(program)
+        if example is None:
+            return PAGE_PROGRAM_SECONDS
+        return self.records[example].seconds if example in self.records else EXAMPLE_SECONDS
+
+
+def whole_example(program: Program) -> Path | None:
+    """The example that the program is, line by line; None for a snippet, a part, or a program of the page."""
+    files = {origin.file.resolve() for origin in program.origins}
+    if len(files) != 1 or "examples" not in (file := files.pop()).parts:
+        return None
+    return file if file.read_text(encoding="utf-8").strip() == program.code.strip() else None
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git prints, or None where there is no git or no repository."""
+    try:
+        found = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout
+
+
+def touched(root: Path) -> set[Path] | None:
+    """The files that the last day's commits or the working tree changed; None if that cannot be known.
+
+    Compared are HEAD's first-parent ancestor of a day before and the working tree. In a clone without that
+    ancestor (a shallow one, or a young repository) everything counts as touched.
+    """
+    time = _git(root, "show", "--no-patch", "--format=%ct", "HEAD")
+    if time is None:
+        return None
+    before = ["--first-parent", f"--before={int(time) - DAY}", "HEAD"]
+    base = (_git(root, "rev-list", "--max-count=1", *before) or "").strip()
+    top = _git(root, "rev-parse", "--show-toplevel").strip()
+    changed = _git(root, "diff", "--name-only", "-z", base) if base else None
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--full-name", "-z")
+    if changed is None or new is None:
+        return None
+    return {(Path(top) / name).resolve() for name in (changed + new).split("\0") if name}
+
+
+def read_record(example: Path, root: Path) -> Record | None:
+    """The record of an example, or None if there is none that can be read."""
+    file = (root / "results" / example.relative_to((root / "examples").resolve())).with_suffix(".json")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        seconds = statistics.median(run["seconds"] for run in data["seeds"])
+        source = hashlib.sha256(example.read_bytes()).hexdigest()
+        return Record(data["recorded_at"][:10], seconds, data["source_sha256"] == source)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def by_turn(seconds: dict[Path, float], commit: str, root: Path) -> set[Path]:
+    """One of each eight examples of about the same length, drawn by the hash of the commit.
+
+    So the time that the drawn ones take differs little from commit to commit, and each example has its turn
+    about once in eight commits.
+    """
+    # By the names below root: two clones of one commit draw the same.
+    order = sorted(seconds, key=lambda file: (-seconds[file], file.relative_to(root).as_posix()))
+    drawn = set()
+    for start in range(0, len(order), SHARE):
+        number = int(hashlib.sha256(f"{commit} {start}".encode()).hexdigest(), 16) % SHARE
+        drawn.update(order[start + number : start + number + 1])  # of the last, short group perhaps none
+    return drawn
+
+
+def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
+    """Why each example on the pages runs or rests.
+
+    Args:
+        pages: the programs on each page.
+        root: the folder that holds `mkdocs.yml`.
+    """
+    root = root.resolve()
+    sources: dict[Path, set[Path]] = {}  # of each example: what it was read from, its pages among them
+    for page, programs in pages.items():
+        for program in programs:
+            if example := whole_example(program):
+                read_from = {origin.file.resolve() for origin in program.origins} | {page.resolve()}
+                sources.setdefault(example, set()).update(read_from)
+    records = {example: record for example in sources if (record := read_record(example, root))}
+    changes, commit = touched(root), _git(root, "rev-parse", "HEAD")
+    why = {}
+    for example, files in sources.items():
+        rests = changes is not None and commit and not files & changes
+        why[example] = RESTS if rests and example in records and records[example].in_step else CHANGED
+    resting = {example: records[example].seconds for example in why if why[example] == RESTS}
+    why |= dict.fromkeys(by_turn(resting, commit or "", root), TURN)
+    return Selection(why, records)
+
+
+def shard(weights: dict[str, float], number: int, of: int) -> set[str]:
+    """The names that belong to a shard: the heaviest first, each to the shard that has least so far.
+
+    Args:
+        weights: about how many seconds each name takes.
+        number: which shard, from 1.
+        of: how many shards there are.
+    """
+    loads = [0.0] * of
+    mine = set()
+    for name in sorted(weights, key=lambda name: (-weights[name], name)):
+        lightest = loads.index(min(loads))
+        loads[lightest] += weights[name]
+        if lightest == number - 1:
+            mine.add(name)
+    return mine
+
+
+def summary(counted: dict[str, Iterable[str]], oldest: str | None) -> str:
+    """What ran and what rests, as a sentence or two.
+
+    Args:
+        counted: the programs by the reason why they run or rest.
+        oldest: the date of the oldest record that one rests on.
+    """
+    parts = [f"{len(set(counted[why]))} {why}" for why in RAN if counted.get(why)]
+    ran = sum(len(set(counted.get(why, ()))) for why in RAN)
+    text = f"{ran} programs ran" + (f" ({', '.join(parts)})." if parts else ".")
+    if resting := len(set(counted.get(RESTS, ()))):
+        text += f" {resting} rest on records, the oldest of {oldest}; `make test-all` runs everything."
+    return text

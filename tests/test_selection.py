@@ -1,0 +1,275 @@
+"""`make test` runs what is due: snippets, what changed, an eighth by turn; it counts what rests."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner import selection
+from runner.pages import read_programs
+from runner.selection import ALWAYS, CHANGED, RESTS, TURN
+from tests.conftest import ROOT
+
+LONG_AGO, NOW = "2026-01-01T00:00:00Z", "2026-02-03T00:00:00Z"
+MKDOCS = (
+    'site_name: planted\nmarkdown_extensions:\n  - pymdownx.snippets: {base_path: ["."], check_paths: true}\n'
+)
+INI = "[pytest]\ntestpaths = docs\naddopts = -p runner.plugin --codeblocks --no-header -p no:cacheprovider\n"
+
+
+class Repository:
+    """A small repository with sixteen examples on two pages, and a record of each."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.write("mkdocs.yml", MKDOCS)
+        self.write("pytest.ini", INI)
+        self.write("snippets/note.md", "A note.\n")
+        for number in range(16):
+            self.example(f"e{number:02d}", number)
+        self.page("one", [f"e{number:02d}" for number in range(8)], '--8<-- "snippets/note.md"\n')
+        self.page(
+            "two", [f"e{number:02d}" for number in range(8, 16)], "```python\nprint('of the page')\n```\n"
+        )
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.commit(LONG_AGO)
+        self.write("README.md", "One day later, nothing that counts has changed.\n")
+        self.commit(NOW)
+
+    def write(self, name: str, text: str) -> None:
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+    def example(self, name: str, number: int) -> None:
+        source = f"print({number})\n"
+        self.write(f"examples/{name}.py", source)
+        sha = hashlib.sha256(source.encode()).hexdigest()
+        seeds = [{"seconds": 10.0 + number}, {"seconds": 12.0 + number}, {"seconds": 90.0}]
+        record = {"recorded_at": f"2026-01-{number + 1:02d}T00:00:00", "source_sha256": sha, "seeds": seeds}
+        self.write(f"results/{name}.json", json.dumps(record))
+
+    def page(self, name: str, examples: list[str], more: str) -> None:
+        fences = [f'```python\n--8<-- "examples/{example}.py"\n```\n' for example in examples]
+        self.write(f"docs/{name}.md", "\n".join([f"# {name}\n", *fences, more]))
+
+    def git(self, *arguments: str, date: str = NOW) -> str:
+        people = {
+            f"GIT_{who}_{what}": "x@example.org"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        env = os.environ | people | {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        return subprocess.run(
+            ["git", *arguments], cwd=self.folder, env=env, check=True, capture_output=True, text=True
+        ).stdout
+
+    def commit(self, date: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", date, date=date)
+
+    def why(self) -> dict[str, str]:
+        """The reason for each example, by its name."""
+        pages = {
+            page: read_programs(page, self.folder) for page in sorted((self.folder / "docs").glob("*.md"))
+        }
+        return {file.stem: why for file, why in selection.select(pages, self.folder).why.items()}
+
+    def changed(self) -> set[str]:
+        return {name for name, why in self.why().items() if why == CHANGED}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path)
+
+
+FIRST_PAGE = {f"e{number:02d}" for number in range(8)}
+EVERY = {f"e{number:02d}" for number in range(16)}
+
+
+def test_of_what_has_not_changed_an_eighth_runs(repository):
+    why = repository.why()
+    assert sorted(why.values()) == [TURN] * 2 + [RESTS] * 14
+    assert repository.why() == why
+
+
+def test_an_example_changed_in_the_last_day_runs(repository):
+    repository.example("e03", 33)
+    repository.commit(NOW)
+    assert repository.changed() == {"e03"}
+
+
+def test_an_example_changed_longer_ago_does_not(repository):
+    repository.example("e03", 33)
+    repository.commit("2026-02-03T01:00:00Z")
+    repository.write("README.md", "Two days later.\n")
+    repository.commit("2026-02-05T00:00:00Z")
+    assert repository.changed() == set()
+
+
+def test_only_the_commits_of_one_day_count(repository):
+    repository.example("e03", 33)
+    repository.commit(NOW)
+    repository.example("e04", 44)
+    repository.commit("2026-02-03T23:59:00Z")
+    assert repository.changed() == {"e03", "e04"}
+    repository.write("README.md", "A little later, the first is more than a day old.\n")
+    repository.commit("2026-02-04T00:01:00Z")
+    assert repository.changed() == {"e04"}
+
+
+def test_examples_of_a_changed_page_run(repository):
+    page = repository.folder / "docs" / "one.md"
+    page.write_text(page.read_text() + "\nOne more sentence.\n")
+    repository.commit(NOW)
+    assert repository.changed() == FIRST_PAGE
+
+
+def test_a_change_in_the_working_tree_counts(repository):
+    repository.example("e03", 33)
+    assert repository.changed() == {"e03"}
+    repository.git("add", "--all")
+    assert repository.changed() == {"e03"}
+
+
+def test_a_new_file_that_git_does_not_know_counts(repository):
+    repository.example("e16", 16)
+    repository.page("three", ["e16"], "")
+    assert repository.changed() == {"e16"}
+
+
+@pytest.mark.parametrize("source", ["", "print('another')\n"], ids=["no record", "of another source"])
+def test_an_example_without_a_record_in_step_runs(repository, source):
+    """Committed long ago, so nothing else makes it run."""
+    if source:
+        repository.write("examples/e03.py", source)
+    else:
+        (repository.folder / "results" / "e03.json").unlink()
+    repository.commit("2026-02-03T01:00:00Z")
+    repository.write("README.md", "Two days later.\n")
+    repository.commit("2026-02-05T00:00:00Z")
+    assert repository.changed() == {"e03"}
+
+
+@pytest.mark.parametrize("how", ["no repository", "a shallow clone"])
+def test_where_the_last_day_cannot_be_known_everything_runs(repository, tmp_path, how):
+    if how == "no repository":
+        for file in sorted((repository.folder / ".git").rglob("*"), reverse=True):
+            file.rmdir() if file.is_dir() else file.unlink()
+        (repository.folder / ".git").rmdir()
+    else:
+        shallow = repository.folder / "shallow"
+        repository.git("clone", "--quiet", "--depth=1", f"file://{repository.folder}", str(shallow))
+        repository.folder = shallow
+    assert repository.changed() == EVERY
+
+
+def test_two_clones_of_a_commit_draw_the_same(repository):
+    clone = repository.folder / "elsewhere" / "clone"
+    repository.git("clone", "--quiet", str(repository.folder), str(clone))
+    why = repository.why()
+    repository.folder = clone
+    assert repository.why() == why
+
+
+def test_each_example_has_its_turn_and_each_turn_takes_about_as_long(tmp_path):
+    seconds = {tmp_path / f"e{number}": float(number) for number in range(1, 81)}
+    turns = [selection.by_turn(seconds, f"commit {number}", tmp_path) for number in range(100)]
+    assert set.union(*turns) == set(seconds)
+    assert {len(turn) for turn in turns} == {10}
+    assert len({frozenset(turn) for turn in turns}) > 90
+    for turn in turns:
+        assert abs(sum(seconds[file] for file in turn) / (sum(seconds.values()) / 8) - 1) < 0.1
+
+
+def test_the_last_examples_have_their_turn_as_often_as_others(tmp_path):
+    """Eleven examples: the last three are a group of their own, which is not always drawn from."""
+    seconds = {tmp_path / f"e{number:02d}": 1.0 for number in range(11)}
+    drawn = [file for number in range(2000) for file in selection.by_turn(seconds, str(number), tmp_path)]
+    assert all(150 < drawn.count(file) < 350 for file in seconds)
+
+
+def test_a_part_of_an_example_is_a_program_of_the_page(repository):
+    repository.write("examples/e03.py", "# --8<-- [start:a]\nprint(1)\n# --8<-- [end:a]\nprint(2)\n")
+    repository.write("docs/part.md", '```python\n--8<-- "examples/e03.py:a"\n```\n')
+    [program] = read_programs(repository.folder / "docs" / "part.md", repository.folder)
+    assert selection.whole_example(program) is None
+    assert selection.Selection({}).reason(program) == ALWAYS
+
+
+def test_shards_are_disjoint_whole_and_about_even():
+    weights = {f"program {number}": float(number % 13 + 1) for number in range(60)}
+    parts = [selection.shard(weights, number, 4) for number in range(1, 5)]
+    assert sorted(name for part in parts for name in part) == sorted(weights)
+    loads = [sum(weights[name] for name in part) for part in parts]
+    assert max(loads) - min(loads) <= 2
+
+
+def pytest_in(repository: Repository, *options: str) -> subprocess.CompletedProcess:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-ra", *options],
+        cwd=repository.folder,
+        env=env | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+def test_the_summary_counts_what_ran_and_what_rests(repository):
+    repository.example("e03", 33)
+    repository.commit(NOW)
+    why = repository.why()
+    rests = sorted(name for name, reason in why.items() if reason == RESTS)
+    for workers in ([], ["-n", "2"]):
+        result = pytest_in(repository, "--programs", "due", *workers)
+        assert result.returncode == 0, result.stdout
+        turn = 15 - len(rests)
+        assert (
+            f"{2 + turn} programs ran (1 on pages, 1 changed, {turn} by turn). {len(rests)} rest on records, "
+            f"the oldest of 2026-01-{int(rests[0][1:]) + 1:02d}; `make test-all` runs everything."
+        ) in result.stdout
+        assert f"{2 + turn} passed, {len(rests)} resting" in result.stdout
+        assert "skip" not in result.stdout.lower()
+        assert "RESTS on its record of 2026-01-" in result.stdout
+        assert "This takes about " in result.stdout
+
+
+@pytest.mark.slow
+def test_without_a_word_about_it_everything_runs(repository):
+    result = pytest_in(repository)
+    assert result.returncode == 0, result.stdout
+    assert "17 programs ran (1 on pages, 2 by turn, 14 others).\n" in result.stdout
+    assert "17 passed in" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_resting_example_that_stands_on_a_changed_page_too_runs_once(repository):
+    repository.page("three", ["e03"], "")
+    result = pytest_in(repository, "--programs", "due", "docs/three.md", "docs/one.md")
+    assert "1 changed" in result.stdout, result.stdout
+
+
+@pytest.mark.slow
+def test_all_shards_together_run_everything_once(repository):
+    ran = []
+    for number in (1, 2, 3):
+        result = pytest_in(repository, "--shard", f"{number}/3")
+        assert result.returncode == 0, result.stdout
+        ran += re.findall(r"^(docs/\S+ \d+) PASSED", result.stdout, flags=re.MULTILINE)
+    assert len(ran) == len(set(ran)) == 17
+
+
+@pytest.mark.parametrize("option", ["3/2", "0/2", "two"])
+def test_a_shard_that_there_cannot_be(repository, option):
+    result = pytest_in(repository, "--shard", option)
+    assert result.returncode != 0
+    assert f"A shard is written like 2/6, the second of six, not {option}." in result.stderr + result.stdout

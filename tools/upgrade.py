@@ -1,0 +1,187 @@
+"""`make upgrade RAY=2.59.0`: tries every program with another release of RLlib and lists what breaks.
+
+The other release gets an environment of its own, `.venv-ray-RELEASE`, with this project's pins wherever
+that release allows them. There each program runs once, as on its page. The list is written to
+`results/releases/RELEASE.json`, whole or not at all. A finished program is kept in `.cache/releases/` at
+once, so an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import datetime
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from runner.judge import judge
+from runner.pages import Program, read_programs
+from runner.process import run_program
+from runner.selection import whole_example
+
+ROOT = Path(__file__).resolve().parent.parent
+RELEASES = ROOT / "results" / "releases"
+PARTS = ROOT / ".cache" / "releases"
+BROKEN = PARTS / "broken.md"
+PACKAGES = ("ray", "torch", "tensorflow", "gymnasium")
+NEWEST = "newest"
+SLACK = 3  # times a program's own limit: this is about what breaks, not about seconds
+
+
+def resolve(release: str) -> tuple[str, list[Requirement]]:
+    """The number of a release of Ray, and what `ray[rllib]` of that release asks for.
+
+    Args:
+        release: such as `2.59.0`, or `newest`.
+
+    Raises:
+        ValueError: pip knows no such release.
+    """
+    wanted = "ray" if release == NEWEST else f"ray=={release}"
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--ignore-installed", "--quiet"]
+    answer = subprocess.run([*pip, "--report", "-", wanted], capture_output=True, text=True)
+    if answer.returncode != 0:
+        raise ValueError(release)
+    metadata = json.loads(answer.stdout)["install"][0]["metadata"]
+    asked = [Requirement(text) for text in metadata["requires_dist"]]
+    asked = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": "rllib"})]
+    return metadata["version"], asked
+
+
+def requirements(number: str, asked: list[Requirement]) -> str:
+    """The project's pinned requirements with another Ray; where a pin is none that Ray takes, Ray's wish."""
+    lines = [f"ray[rllib]=={number}"]
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if not (text := line.split("#")[0].strip()):
+            continue
+        pin = Requirement(text)
+        [specifier] = pin.specifier
+        wishes = [one for one in asked if canonicalize_name(one.name) == canonicalize_name(pin.name)]
+        if pin.name == "ray":
+            continue
+        if all(one.specifier.contains(specifier.version, prereleases=True) for one in wishes):
+            lines.append(text)
+        else:
+            lines += [f"{one.name}{one.specifier}" for one in wishes]
+    return "\n".join(lines) + "\n"
+
+
+def _last_error(lines: list[tuple[str, str]]) -> str:
+    """The last line that looks like an error's, else the last line at all."""
+    texts = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for _, line in lines if line.strip()]
+    errors = [text for text in texts if re.match(r"^[\w.]*(Error|Exception|Exit|Interrupt)\b", text)]
+    return (errors or texts or ["It printed nothing."])[-1][:300]
+
+
+def _try(program: Program, key: str) -> dict:
+    """What is wrong with how one program ends here: `problem` is None if it does all that its page says."""
+    part = PARTS / version("ray") / f"{key}.json"
+    if part.is_file():
+        return json.loads(part.read_text(encoding="utf-8"))
+    outcome = run_program(
+        program.code, file_name=program.file_name, language=program.language, limit=SLACK * program.limit
+    )
+    problem = judge(program, outcome)
+    found = {"problem": problem, "error": problem and _last_error(outcome.lines)}
+    _write(part, found)
+    print(f"{program.file_name}: {problem or 'runs'}, {outcome.seconds:.0f} s", flush=True)
+    return found
+
+
+def _write(file: Path, data: dict) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    half.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    half.replace(file)
+
+
+def _programs() -> dict[str, tuple[str, Program]]:
+    """Each program of the site once: by the hash of what it is, its name and itself.
+
+    The name is `examples/algorithms/ppo.py`, or `docs/index.md#2` for the second program on a page.
+    """
+    found: dict[str, tuple[str, Program]] = {}
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for number, program in enumerate(read_programs(page, ROOT), 1):
+            text = f"{program.language}\n{program.fails_with}\n{program.expected_output}\n{program.code}"
+            example = whole_example(program)
+            name = example.relative_to(ROOT) if example else f"{page.relative_to(ROOT)}#{number}"
+            found.setdefault(hashlib.sha256(text.encode()).hexdigest()[:16], (str(name), program))
+    return found
+
+
+def run(jobs: int) -> int:
+    """Try every program once, write the list, and print what breaks."""
+    programs = _programs()
+    release = version("ray")
+    print(f"Trying {len(programs)} programs with Ray {release}.", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        ends = pool.map(lambda key: _try(programs[key][1], key), programs)
+        tried = [
+            {
+                "program": name,
+                "page": str(program.page.relative_to(ROOT)),
+                "source_sha256": hashlib.sha256(program.code.encode()).hexdigest(),
+            }
+            | end
+            for (name, program), end in zip(programs.values(), ends, strict=True)
+        ]
+    _write(
+        RELEASES / f"{release}.json",
+        {
+            "versions": {name: version(name).split("+")[0] for name in PACKAGES},
+            "tried_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "programs": sorted(tried, key=lambda one: (one["page"], one["program"])),
+        },
+    )
+    broken = [one for one in tried if one["problem"]]
+    lines = [f"With Ray {release}, {len(tried) - len(broken)} of {len(tried)} programs run unchanged."]
+    for one in broken:
+        lines.append(f"- `{one['program']}` on `{one['page']}`: {one['problem']}: `{one['error']}`")
+    text = "\n".join(lines)
+    BROKEN.write_text(text + "\n", encoding="utf-8")  # for the summary of the workflow
+    print(f"\n{text}")
+    if broken:
+        print(f"{len(broken)} programs break with Ray {release}; they are listed above.", file=sys.stderr)
+    return int(bool(broken))
+
+
+def main() -> int:
+    """Make the environment and go on in it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("release", nargs="?", default=NEWEST, help="such as 2.59.0; the newest when left out")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--here", action="store_true", help="run the programs in the environment that runs this"
+    )
+    arguments = parser.parse_args()
+    if arguments.here:
+        return run(arguments.jobs)
+    try:
+        number, asked = resolve(arguments.release)
+    except ValueError as error:
+        print(f"pip knows no release {error} of Ray; a release is written like 2.59.0.", file=sys.stderr)
+        return 1
+    folder = ROOT / f".venv-ray-{number}"
+    file = PARTS / f"requirements-{number}.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(requirements(number, asked), encoding="utf-8")
+    script = ROOT / "tools" / "environment.sh"
+    made = subprocess.run([script, folder.name, file], cwd=ROOT, env={"PYTHON": sys.executable} | os.environ)
+    if made.returncode != 0:
+        return 1
+    again = [folder / "bin" / "python", "-m", "tools.upgrade", "--here", "--jobs", str(arguments.jobs)]
+    return subprocess.run(again, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
