@@ -5,7 +5,8 @@ it expands `--8<--` includes as the site does, reduces a fence's info string to 
 and reads the instructions that stand in a comment above a fence:
 
     <!-- program: limit 90 -->                   seconds that it may take (default 240)
-    <!-- program: fails with "SomeError: text" -->   it must fail, and print this
+    <!-- program: fails with "SomeError: text" -->   it must die of this error
+    <!-- program: deprecated "text" -->          it makes a call of which RLlib says this
     <!-- program: prints its record -->          its output must be the recorded one
 
 Every program is run. What would leave one out is refused, pytest-codeblocks' own comments too.
@@ -17,6 +18,7 @@ import functools
 import io
 import json
 import re
+import symtable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +42,9 @@ _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$"
 _INSTRUCTION = re.compile(r"^\s*<!--\s*program:\s*(?P<text>.*?)\s*-->\s*$")
 # pytest-codeblocks' comments, all but the two that leave no program out and forgive no failure.
 _EXCLUSION = re.compile(r"<!--[-\s]*pytest(\.mark|-codeblocks:(?!\s*(cont|expected-output)\b))")
-_VERDICT = re.compile(r"^TARGET\s*=", re.MULTILINE)
+# `SomeError: text` or `package.SomeError: text`. Text without a name has to be long, or other errors fit.
+NAMED_ERROR = re.compile(r"(?P<name>(?:\w+\.)*[A-Z]\w*): (?P<message>.+)")
+TELLING = 20  # characters
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Program:
     origins: list[Origin]
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
+    deprecated: tuple[str, ...] = ()
     prints_record: bool = False
     expected_output: str | None = None
     ignore_whitespace: bool = False
@@ -64,7 +69,15 @@ class Program:
     @property
     def has_target(self) -> bool:
         """Whether the program sets a `TARGET`, and so has to print a verdict."""
-        return self.language == "python" and bool(_VERDICT.search(self.code))
+        if self.language != "python":
+            return False
+        try:
+            names = symtable.symtable(self.code, self.file_name, "exec")
+        except SyntaxError:  # running it says so better
+            return False
+        return "TARGET" in names.get_identifiers() and (
+            names.lookup("TARGET").is_assigned() or names.lookup("TARGET").is_imported()
+        )
 
     @property
     def file_name(self) -> str:
@@ -156,6 +169,7 @@ class Page:
 class _Instructions:
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
+    deprecated: tuple[str, ...] = ()
     prints_record: bool = False
 
     def add(self, text: str, where: str) -> None:
@@ -163,6 +177,12 @@ class _Instructions:
             self.limit = float(match[1])
         elif match := re.fullmatch(r'fails with "(.+)"', text):
             self.fails_with = match[1]
+            if not NAMED_ERROR.fullmatch(match[1]) and (len(match[1]) < TELLING or match[1].count(" ") < 2):
+                raise PageError(
+                    f'{where}: `{match[1]}` fits many errors; name one: `fails with "SomeError: text"`.'
+                )
+        elif match := re.fullmatch(r'deprecated "(.{20,})"', text):
+            self.deprecated += (match[1],)
         elif text == "prints its record":
             self.prints_record = True
         elif text.startswith("fails"):
@@ -268,6 +288,7 @@ def read_page(page: Path, root: Path) -> Page:
                 origins=[lines[number - 1].origin for number in numbers],
                 limit=orders.limit,
                 fails_with=orders.fails_with,
+                deprecated=orders.deprecated,
                 prints_record=orders.prints_record,
                 expected_output=block.expected_output,
                 ignore_whitespace=block.expected_output_ignore_whitespace,

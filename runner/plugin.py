@@ -16,7 +16,7 @@ import pytest
 from pytest_codeblocks.plugin import MarkdownFile, TestBlock
 
 from . import selection
-from .judge import judge
+from .judge import judge, unannounced_deprecation
 from .pages import PageError, Program, read_programs, site_config
 from .process import Outcome, run_program
 from .selection import Selection
@@ -40,7 +40,10 @@ def _key(program: Program) -> str:
 
 
 def _error_place(program: Program, outcome: Outcome, root: Path) -> str | None:
-    """File and line of the program's own last frame in the traceback, with the error's last line."""
+    """File and line of the program's own last frame in the traceback, with the error's last line.
+
+    Without a traceback: those of a deprecated call.
+    """
     frame = error = None
     for stream, line in outcome.lines:
         if stream != "stderr":
@@ -49,6 +52,8 @@ def _error_place(program: Program, outcome: Outcome, root: Path) -> str | None:
             frame, error = int(match["line"]), None
         elif frame and re.match(r"^\w[\w.]*(Error|Exception|Interrupt|Exit|Warning)?\b.*", line):
             error = line
+    if frame is None and (found := unannounced_deprecation(program, outcome)):
+        frame, error = found
     if frame is None or not 1 <= frame <= len(program.origins):
         return None
     origin = program.origins[frame - 1]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -19,8 +20,8 @@ class Outcome:
     """How a program ended.
 
     `exit_status` is None when it was ended at its limit, negative when a signal ended it.
-    `cpu_seconds` counts the program, what it started, and Ray's daemons. Ray's worker processes are missing:
-    their parent, the raylet, does not wait for them, so the kernel adds their time to nobody's.
+    `cpu_seconds` counts the program and all that it started, Ray's daemons and workers included. Of a worker,
+    which nobody waits for, up to its last quarter of a second is missing, because its time is sampled.
     """
 
     exit_status: int | None
@@ -30,6 +31,14 @@ class Outcome:
     left_files: list[str]
     lines: list[tuple[str, str]]
     """What it printed: (stream, line), `stream` being `stdout` or `stderr`."""
+    values: dict[str, float] = field(default_factory=dict)
+    """The program's own numbers at its end: those of inside.VALUES that are global names of it."""
+    error: str | None = None
+    """What it died of: the lines of the exception and its causes, or what it said last."""
+    updates: int | None = None
+    """Steps of the torch optimizer that took the most, in any of its processes; None where none stepped."""
+    deprecated: list[tuple[int, str]] = field(default_factory=list)
+    """Deprecated calls in its text: its line, and what RLlib or Python says about it."""
 
     @property
     def stdout(self) -> str:
@@ -46,6 +55,7 @@ def run_program(
     env: dict[str, str] | None = None,
     cores: Iterable[int] = (),
     on_line: Callable[[str, str], None] = lambda stream, line: None,
+    note_written: bool = True,
 ) -> Outcome:
     """Run a program as its reader would: as a file, in an empty folder, with an empty home.
 
@@ -57,7 +67,16 @@ def run_program(
         env: environment variables to add.
         cores: the CPU cores it may use; all when empty.
         on_line: called with (stream, line) for each line as it is printed.
+        note_written: whether to note what its Python processes write outside its folder. The audit hook that
+            does so is called at each `id()` too, which takes some 2 % of a training.
+
+    Raises:
+        RuntimeError: the program could not be run.
     """
+    if language in ("sh", "bash") and shutil.which("bash") is None:
+        raise RuntimeError(
+            f"{file_name}: shell programs run in bash, which tells when a pipeline fails; install it."
+        )
     job = {
         "code": code,
         "file_name": file_name,
@@ -66,6 +85,7 @@ def run_program(
         "env": env or {},
         "cores": list(cores),
         "without_tensorflow": not _USES_TENSORFLOW.search(code),
+        "note_written": note_written,
     }
     supervisor = subprocess.Popen(
         [sys.executable, "-E", str(SUPERVISOR)],
@@ -95,4 +115,12 @@ def run_program(
     # The folder's name means nothing to a reader, and differs from run to run.
     place = f"{outcome.pop('folder')}/work/"
     lines = [(stream, line.replace(place, "")) for stream, line in lines]
+    said = [line for stream, line in lines if stream == "stderr" and line.strip()]
+    if outcome["exit_status"] and outcome["error"] is None and said:
+        # Nothing was raised that Python printed: `sys.exit("a sentence")`, say, or a shell program.
+        outcome["error"] = said[-1]
+    # Python prints a warning about a line of the program itself, unless the program has turned that off.
+    warning = re.compile(rf"{re.escape(file_name)}:(\d+): \w*DeprecationWarning: (.*)")
+    warned = [(int(match[1]), match[2]) for line in said if (match := warning.match(line))]
+    outcome["deprecated"] = [(line, message) for line, message in outcome["deprecated"]] + warned
     return Outcome(lines=lines, **outcome)

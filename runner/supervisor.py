@@ -4,6 +4,8 @@ Started by process.py as a process of its own. It reads one JSON job from standa
 and writes JSON lines: `{"stream": ..., "line": ...}` while the program prints, then `{"outcome": {...}}`.
 When standard input closes (the test run was interrupted or killed), it ends the program at once.
 
+What happens inside the program's Python processes is noted there by inside.py.
+
 It is the "child subreaper" (prctl(2)) of the program: whatever the program starts, a daemon in a session
 of its own too, stays a descendant of this process, so it can be found, counted and killed.
 """
@@ -12,6 +14,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import resource
 import selectors
 import shutil
@@ -28,9 +31,15 @@ import psutil
 PR_SET_CHILD_SUBREAPER = 36
 GRACE = 8.0  # seconds in which Ray's own shutdown may finish after the program has ended
 
+FOLDERS = ("work", "home", "tmp", "site", "notes")  # in the job's folder; Ray makes one named ray there
+INSIDE = Path(__file__).with_name("inside.py")
+
 # A reader who follows the install line of a page has no TensorFlow. RLlib then starts about twice
 # as fast, so programs that do not use TensorFlow run as if it were not installed.
-WITHOUT_TENSORFLOW = 'import sys\n\nsys.modules["tensorflow"] = None\n'
+WITHOUT_TENSORFLOW = '\nsys.modules["tensorflow"] = None\n'
+
+# An absolute path in a program's text, but not the end of a URL or of a relative path.
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/~}-])/\w[\w.+-]*(?:/[\w.+-]+)*")
 
 _printing = threading.Lock()
 
@@ -78,10 +87,11 @@ def _environment(folder: Path, job: dict) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
-    if job["without_tensorflow"]:
-        (folder / "site").mkdir()
-        (folder / "site" / "sitecustomize.py").write_text(WITHOUT_TENSORFLOW)
-        env["PYTHONPATH"] = str(folder / "site")
+    hide = WITHOUT_TENSORFLOW if job["without_tensorflow"] else ""
+    (folder / "site" / "sitecustomize.py").write_text(
+        INSIDE.read_text(encoding="utf-8") + hide, encoding="utf-8"
+    )
+    env["PYTHONPATH"] = str(folder / "site")
     return env | job["env"]
 
 
@@ -103,7 +113,90 @@ def _name(process: psutil.Process) -> str:
         return "?"
 
 
-def _reap(pid: int) -> int | None:
+class CpuMeter:
+    """Counts the CPU seconds of all descendants, those too that nobody waits for.
+
+    The kernel adds the time of a process to its parent's when the parent waits for it. The raylet ignores
+    SIGCHLD, so the time of Ray's workers is added to nobody's. Children of such a parent are sampled, and
+    the last sample counts, unless this process has waited for them after their parent's death.
+    """
+
+    TICKS = os.sysconf("SC_CLK_TCK")
+    INTERVAL = 0.25  # seconds between two samples
+    SHARE = (
+        0.005  # of a core that looking for new processes may take, so that this is rarer on a full machine
+    )
+
+    def __init__(self):
+        self.due = self.search_due = 0.0
+        self.samples: dict[tuple[int, int], float] = {}  # (pid, start) of children that nobody waits for
+        self._deaf: dict[tuple[int, int], bool] = {}
+
+    def waited_for(self, pid: int) -> None:
+        """Forget a process whose time the kernel has added to this one's."""
+        for key in [key for key in self.samples if key[0] == pid]:
+            del self.samples[key]
+
+    def sample(self) -> None:
+        """Read the times of the children that nobody waits for, if that is due."""
+        now = time.monotonic()
+        if now >= self.search_due:
+            before = time.thread_time()
+            self._search()
+            self.search_due = now + max(self.INTERVAL, (time.thread_time() - before) / self.SHARE)
+        elif now >= self.due:
+            for pid, start in self.samples:
+                found = self._process(pid)
+                if found and found[1] == start:
+                    self.samples[pid, start] = found[2]
+        else:
+            return
+        self.due = now + self.INTERVAL
+
+    def _search(self) -> None:
+        """Find the children that nobody waits for among all descendants."""
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        table = {pid: found for pid in pids if (found := self._process(pid))}
+        descendants = {os.getpid()}
+        while more := {pid for pid in table if table[pid][0] in descendants and pid not in descendants}:
+            descendants |= more
+        for pid in descendants - {os.getpid()}:
+            parent, start, seconds = table[pid]
+            if parent in table and self._is_deaf(parent, table[parent][1]):
+                self.samples[pid, start] = seconds
+
+    def seconds(self) -> float:
+        """The CPU seconds of all descendants that have ended."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime + sum(self.samples.values())
+
+    @classmethod
+    def _process(cls, pid: int) -> tuple[int, int, float] | None:
+        """Parent, start and CPU seconds (with those of its waited-for children) of a process.
+
+        psutil reads this file and more of them: this takes half of the time.
+        """
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                stat = file.read()
+        except OSError:  # it has just ended
+            return None
+        fields = stat[stat.rindex(b")") + 2 :].split()  # from the third of proc(5) on
+        return int(fields[1]), int(fields[19]), sum(map(int, fields[11:15])) / cls.TICKS
+
+    def _is_deaf(self, pid: int, start: int) -> bool:
+        """Whether a process ignores SIGCHLD; asked once it is old enough to have decided."""
+        if not self._deaf.get((pid, start)):
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:
+                return False
+            ignored = int(re.search(r"^SigIgn:\s*(\w+)", status, re.MULTILINE)[1], 16)
+            self._deaf[pid, start] = bool(ignored >> (signal.SIGCHLD - 1) & 1)
+        return self._deaf[pid, start]
+
+
+def _reap(pid: int, meter: CpuMeter) -> int | None:
     """Collect every child that has ended; the wait status of `pid` if it is among them."""
     status = None
     while True:
@@ -113,23 +206,92 @@ def _reap(pid: int) -> int | None:
             return status
         if done == 0:
             return status
+        meter.waited_for(done)
         if done == pid:
             status = wait_status
 
 
-def _kill_all(pid: int) -> None:
-    while processes := _descendants():
+def _kill_all(pid: int, meter: CpuMeter) -> None:
+    # Until each is collected: with many threads, a process is a zombie before it can be waited for.
+    while processes := psutil.Process().children(recursive=True):
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         time.sleep(0.02)
-        _reap(pid)
-    _reap(pid)
+        _reap(pid, meter)
+
+
+class NamedPlaces:
+    """Finds files left where the program's text names an absolute path, by whatever means they were written.
+
+    Other processes use the same folders. So what appears there is the program's only if its text names it.
+    """
+
+    def __init__(self, code: str):
+        self.words = set(re.findall(r"[\w.+-]+", code))
+        self.before: dict[Path, set[str]] = {}
+        self.beginnings: dict[Path, set[str]] = {}
+        for match in ABSOLUTE_PATH.finditer(code):
+            folder, rest = Path(match[0]), []
+            while not folder.is_dir():
+                folder, rest = folder.parent, [folder.name, *rest]
+            if folder == Path("/") and not rest:
+                continue
+            self.before.setdefault(folder, self._entries(folder))
+            goes_on = match[0][-1] in "._-" or code[match.end() : match.end() + 1] in tuple("{%$*")
+            self.beginnings.setdefault(folder, set()).update(rest if len(rest) == 1 and goes_on else [])
+
+    @staticmethod
+    def _entries(folder: Path) -> set[str]:
+        try:
+            return set(os.listdir(folder))
+        except OSError:  # not ours to read
+            return set()
+
+    def left(self) -> list[Path]:
+        """New entries that the text names.
+
+        Whole (`/tmp/policy.pt`), by their start (`f"/tmp/policy_{seed}"`), or apart from their folder
+        (`cd /tmp; touch policy.pt`).
+        """
+        found = []
+        for folder, before in self.before.items():
+            for entry in sorted(self._entries(folder) - before):
+                if entry in self.words or entry.startswith(tuple(self.beginnings[folder])):
+                    found.append(folder / entry)
+        return found
+
+
+def _outside(folder: Path, named: NamedPlaces) -> list[str]:
+    """Remove what the program left outside its own folder, and say what it was."""
+    note = folder / "notes" / "written"
+    noted = [Path(line) for line in note.read_text(encoding="utf-8").splitlines()] if note.exists() else []
+    left = sorted({path for path in [*noted, *named.left()] if os.path.lexists(path)})
+    for path in reversed(left):  # what is inside a folder before the folder
+        with contextlib.suppress(OSError):  # what others put into such a folder stays
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    return [str(path) for path in left if not any(other in path.parents for other in left)]
+
+
+def _notes(folder: Path, pid: int) -> dict:
+    """What inside.py noted: the program's own numbers and error, the updates, the deprecated calls."""
+    notes = folder / "notes"
+    end = notes / f"end-{pid}.json"
+    deprecated = notes / "deprecated"
+    updates = [int.from_bytes(file.read_bytes(), "little") for file in notes.glob("updates-*")]
+    return (
+        json.loads(end.read_text(encoding="utf-8")) if end.exists() else {"values": {}, "error": None}
+    ) | {
+        "updates": max(updates, default=None),
+        "deprecated": [json.loads(line) for line in deprecated.read_text(encoding="utf-8").splitlines()]
+        if deprecated.exists()
+        else [],
+    }
 
 
 def _files_left(folder: Path, program: str) -> list[str]:
     """Files outside the temporary folder that the program left; dot files are other libraries' caches."""
-    left = []
+    left = [f"../{name}" for name in sorted(set(os.listdir(folder)) - {*FOLDERS, "ray"})]
     for place in (folder / "work", folder / "home"):
         for path in sorted(place.rglob("*")):
             relative = path.relative_to(place)
@@ -140,15 +302,20 @@ def _files_left(folder: Path, program: str) -> list[str]:
 
 
 def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
-    for name in ("work", "home", "tmp"):
+    for name in FOLDERS:
         (folder / name).mkdir()
+    if job["note_written"]:
+        (folder / "notes" / "note-written").touch()
     program = folder / "work" / job["file_name"]
     program.write_text(job["code"], encoding="utf-8")
     command = {
         "python": [sys.executable, program.name],
-        "sh": ["sh", "-eu", program.name],
+        # POSIX's sh has had `pipefail` since 2024 only, and Debian's has not.
+        "sh": ["bash", "--posix", "-euo", "pipefail", program.name],
         "bash": ["bash", "-euo", "pipefail", program.name],
     }[job["language"]]
+    named = NamedPlaces(job["code"])
+    meter = CpuMeter()
     start = time.monotonic()
     process = subprocess.Popen(
         command,
@@ -166,7 +333,8 @@ def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
     status = None
     while status is None and not cancelled.is_set() and time.monotonic() - start < job["limit"]:
         time.sleep(0.02)
-        status = _reap(process.pid)
+        meter.sample()
+        status = _reap(process.pid, meter)
     seconds = time.monotonic() - start
 
     left_running: list[str] = []
@@ -174,18 +342,18 @@ def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
         deadline = time.monotonic() + GRACE
         while (processes := _descendants()) and time.monotonic() < deadline and not cancelled.is_set():
             time.sleep(0.05)
-            _reap(process.pid)
+            meter.sample()
+            _reap(process.pid, meter)
         left_running = sorted(_name(process) for process in processes)
-    _kill_all(process.pid)
+    _kill_all(process.pid, meter)
     reader.join(timeout=2)
     process.returncode = 0  # already reaped: keeps Popen from waiting for it
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
+    return _notes(folder, process.pid) | {
         "exit_status": None if status is None else os.waitstatus_to_exitcode(status),
         "seconds": round(seconds, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "cpu_seconds": round(meter.seconds(), 2),
         "left_running": left_running,
-        "left_files": _files_left(folder, job["file_name"]),
+        "left_files": _files_left(folder, job["file_name"]) + _outside(folder, named),
         "folder": str(folder),
     }
 
@@ -206,7 +374,7 @@ def main() -> None:
     try:
         outcome = _run(job, folder, cancelled)
     finally:
-        _kill_all(0)
+        _kill_all(0, CpuMeter())
         shutil.rmtree(folder, ignore_errors=True)
     _say({"outcome": outcome})
     # The thread on standard input may still block in read(); there is nothing left to tidy.

@@ -12,6 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from runner.judge import judge
+from runner.pages import Program
+from runner.process import run_program
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -371,7 +375,7 @@ def test_an_instruction_away_from_its_fence(tree):
     ("ending", "message"),
     [
         (
-            'print("greedy return 212.4 over 20 episodes, target 450")',
+            'greedy_return = 212.4\nprint("greedy return 212.4 over 20 episodes, target 450")',
             "the program ended well, but stopped short of its target: "
             "greedy return 212.4 over 20 episodes, target 450.",
         ),
@@ -390,14 +394,21 @@ def test_an_example_that_stops_short_of_its_target(tree, ending, message):
 
 
 def test_a_verdict_that_reaches_its_target_passes(tree):
-    tree.page("```python\nTARGET = -250\nprint('greedy return -180.0 over 20 episodes, target -250')\n```\n")
+    tree.page(
+        "```python\nTARGET = -250\ngreedy_return = -180.04\n"
+        "print('greedy return -180.0 over 20 episodes, target -250')\n```\n"
+    )
     result = tree.run()
     assert result.returncode == 0, result.stdout
 
 
 def test_files_left_behind(tree):
-    tree.page("```python\nopen('policy.pt', 'w').close()\n```\n")
-    failure(tree.run(), "docs/page.md:1: the program left files behind: policy.pt.")
+    tree.page(fences("open('policy.pt', 'w').close()", "open('../policy.pt', 'w').close()"))
+    failure(
+        tree.run(),
+        "docs/page.md:1: the program left files behind: policy.pt.",
+        "docs/page.md:5: the program left files behind: ../policy.pt.",
+    )
 
 
 def test_a_program_cannot_import_this_repository(tree):
@@ -449,6 +460,7 @@ time.sleep(600)
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "two workers"])
 def test_nothing_is_left_after_an_interruption(tree, tmp_path, number, workers):
     pids = tmp_path / "pids"
+    pids.touch()  # a new file would be one that the program leaves behind
     tree.page(SLOW_PAGE.format(pids=str(pids)))
     run = subprocess.Popen(
         tree.command(*workers, "docs"),
@@ -467,6 +479,7 @@ def test_nothing_is_left_after_an_interruption(tree, tmp_path, number, workers):
 
 def test_a_daemon_is_gone_after_a_time_out(tree, tmp_path):
     pids = tmp_path / "pids"
+    pids.touch()  # a new file would be one that the program leaves behind
     tree.page("<!-- program: limit 3 -->\n" + SLOW_PAGE.format(pids=str(pids)))
     failure(tree.run(), "the program did not end within its limit of 3 s")
     assert not any(psutil.pid_exists(int(pid)) for pid in pids.read_text().split())
@@ -532,3 +545,336 @@ def test_a_program_without_tensorflow_starts_as_if_there_were_none(tree):
     )
     result = tree.run()
     assert result.returncode == 0, result.stdout
+
+
+# what really happened -------------------------------------------------------------------------------
+
+
+def fences(*programs: str, instruction: str = "", language: str = "python") -> str:
+    """A page of several programs, a blank line between them."""
+    return "\n".join(f"{instruction}```{language}\n{text}\n```\n" for text in programs)
+
+
+def test_a_pipeline_of_sh_whose_first_command_fails(tree):
+    tree.page(fences("false | cat\necho too far", "true | cat", language="sh"))
+    report = failure(tree.run(), "docs/page.md:1: the program failed with exit status 1", "1 passed")
+    assert "too far" not in report
+
+
+def test_an_error_that_is_not_named(tree):
+    texts = ["e", "Error", "KeyError", "ValueError:", "an error of kind", "x" * 40]
+    for number, text in enumerate(texts):
+        instruction = f'<!-- program: fails with "{text}" -->\n'
+        tree.page(f"# A page\n\n{fences('raise KeyError()', instruction=instruction)}", f"{number}.md")
+    failure(
+        tree.run(), *(f"docs/{n}.md:3: `{text}` fits many errors; name one" for n, text in enumerate(texts))
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "error"),
+    [
+        ('print("KeyError: \'lr\'")\nraise ValueError("other")', "KeyError: 'lr'", "ValueError: other"),
+        ('raise KeyError("lr")  # ValueError: too', "ValueError: too", "KeyError: 'lr'"),
+        ('raise KeyError("lr")', "Error: 'lr'", "KeyError: 'lr'"),
+        ('raise KeyError("lr")', "KeyError: 'l", "KeyError: 'lr'"),
+        ('raise ValueError("too large")', "ValueError: too", "ValueError: too large"),
+        (
+            'try:\n    raise KeyError("lr")\nexcept KeyError:\n    raise ValueError("other")',
+            "KeyError: 'lr'",
+            "ValueError: other",
+        ),
+        (
+            'import sys\nprint("it missed its target of 3", file=sys.stderr)\nsys.exit("something else")',
+            "it missed its target of 3",
+            "something else",
+        ),
+    ],
+    ids=["printed", "in a comment", "half a name", "half a word", "half a message", "handled", "said before"],
+)
+def test_text_that_is_not_in_the_error(code, expected, error):
+    outcome = run_program(code, limit=20)
+    assert outcome.error.splitlines()[-1] == error
+    page = Program(Path("page.md"), 1, "python", code, [], fails_with=expected)
+    assert judge(page, outcome) == f'the program failed, but not with "{expected}"'
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ('class NoEnv(Exception): ...\nraise NoEnv("there is none")', "NoEnv: there is none"),
+        (
+            'try:\n    raise KeyError("lr")\nexcept KeyError as error:\n    raise ValueError("x") from error',
+            "KeyError: 'lr'",
+        ),
+        ('raise RuntimeError("Errors:\\n\\tsize mismatch for pi.net")', "size mismatch for pi.net"),
+        ('import sys\nsys.exit("it missed its target of 3")', "it missed its target of 3"),
+        (
+            'error = ValueError("too large for this")\nraise error from error',
+            "ValueError: too large for this",
+        ),
+        ("f = (", "SyntaxError: '(' was never closed"),
+    ],
+    ids=["own class", "cause", "several lines", "exit", "its own cause", "syntax"],
+)
+def test_text_that_is_in_the_error(code, expected):
+    page = Program(Path("page.md"), 1, "python", code, [], fails_with=expected)
+    assert judge(page, run_program(code, limit=20)) is None
+
+
+GOOD = "greedy return 460.0 over 20 episodes, target 450"
+LEARNED = "TARGET = 450\ngreedy_return = 460.0\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            f"{LEARNED}print({GOOD!r})\nprint('greedy return 12.0 over 20 episodes, target 450')",
+            "the program printed 2 verdicts; it has to print one, as its last line",
+        ),
+        (
+            f"{LEARNED}print({GOOD!r})\nprint('and then it fell')",
+            "the program printed more after its verdict, which has to be its last line: " + GOOD,
+        ),
+        (
+            f"TARGET = 475\ngreedy_return = 460.0\nprint({GOOD!r})",
+            "the program's TARGET is 475, but its verdict says otherwise: " + GOOD,
+        ),
+        (
+            f"TARGET = 450\ngreedy_return = 12.0\nprint({GOOD!r})",
+            "the program's greedy_return is 12, but its verdict says otherwise: " + GOOD,
+        ),
+        (
+            f"TARGET = 450\nprint({GOOD!r})",
+            "the program printed a verdict, but has no greedy_return that is a number at its end",
+        ),
+        (
+            f"print({GOOD!r})",
+            "the program printed a verdict, but has no TARGET that is a number at its end",
+        ),
+        (
+            f"{LEARNED}print({GOOD!r}, flush=True)\nimport os\nos._exit(0)",
+            "the program printed a verdict, but has no TARGET that is a number at its end",
+        ),
+        (
+            "TARGET = 450\ngreedy_return = 449.96\n"
+            "print(f'greedy return {greedy_return:.1f} over 20 episodes, target {TARGET}')",
+            "the program ended well, but stopped short of its target: "
+            "greedy return 450.0 over 20 episodes, target 450",
+        ),
+    ],
+    ids=["two", "not last", "target", "value", "no value", "no target", "no end", "rounded up"],
+)
+def test_a_verdict_that_is_not_the_programs_own(code, message):
+    page = Program(Path("page.md"), 1, "python", code, [])
+    assert judge(page, run_program(code, limit=20)) == message
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "TARGET: float = 450",
+        "TARGET, steps = 450, 1",
+        "if True:\n    TARGET = 450",
+        "print((TARGET := 450))",
+        "for TARGET in (1, 450):\n    pass",
+        "from math import pi as TARGET",
+        "def aim():\n    global TARGET\n    TARGET = 450\naim()",
+        "globals()['TARGET'] = 450",
+    ],
+)
+def test_a_target_in_any_form_asks_for_a_verdict(form):
+    page = Program(Path("page.md"), 1, "python", form, [])
+    outcome = run_program(form, limit=20)
+    assert judge(page, outcome).startswith("the program has a TARGET, but never printed its verdict")
+    if "pi" not in form:
+        code = f"{form}\ngreedy_return = 460.0\nprint({GOOD!r})"
+        assert judge(Program(Path("page.md"), 1, "python", code, []), run_program(code, limit=20)) is None
+
+
+def test_a_verdict_from_a_child_process_or_a_callback():
+    """Values are those of the program's own process; a callback of its may hold them."""
+    child = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'TARGET = 3; greedy_return = 4'])"
+    assert run_program(child, limit=20).values == {}
+    callback = "class C: pass\ncallback = C()\ncallback.greedy_return = 3.5\nTARGET = 3\nenv_steps = 7"
+    assert run_program(callback, limit=20).values == {"TARGET": 3, "greedy_return": 3.5, "env_steps": 7}
+    two = f"{callback}\nother = C()\nother.greedy_return = 9"
+    assert "greedy_return" not in run_program(two, limit=20).values
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/var/tmp", "/dev/shm"])
+def test_files_left_in_a_temporary_folder_of_the_machine(tree, place):
+    """By a name in the text or a computed one, from Python or a shell; others' files are not blamed."""
+    mark = f"rllib-by-example-{os.getpid()}"
+    codes = [
+        f"open('{place}/{mark}.literal', 'w').close()",
+        f"import os\nos.mkdir('{place}/' + '{mark}.'[::-1][::-1] + 'computed')",
+        f"import subprocess\nsubprocess.run(['touch', '{place}/{mark}.child'], check=True)",
+        f"import subprocess, sys\nfile = '{place}/{mark}.' + 'grand' + 'child'\n"
+        "subprocess.run([sys.executable, '-c', f'open({file!r}, chr(119))'], check=True)",
+    ]
+    removes = f"import os\nopen('{place}/{mark}', 'w').close()\nos.remove('{place}/{mark}')"
+    waits = f"import os, time\nprint(os.listdir('{place}'))\ntime.sleep(3)"
+    shell = f"cd {place}\ntouch {mark}.shell"
+    tree.page("\n".join([fences(*codes, removes, waits), fences(shell, language="bash")]))
+    kept = [Path(place) / f"{mark}-{number}" for number in range(100)]  # another program's
+    run = subprocess.Popen(
+        tree.command("docs"), cwd=tree.folder, env=tree.environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        while run.poll() is None and kept:
+            kept.pop().touch()
+            time.sleep(0.1)
+        report, _ = run.communicate(timeout=60)
+        for kind in ("literal", "computed", "child", "grandchild", "shell"):
+            assert f"the program left files behind: {place}/{mark}.{kind}." in report, report
+        assert "5 failed, 2 passed" in report, report
+        assert not list(Path(place).glob(f"{mark}.*"))
+        assert list(Path(place).glob(f"{mark}-*"))
+    finally:
+        run.kill()
+        for file in Path(place).glob(f"{mark}*"):
+            file.unlink()
+
+
+def test_a_deprecated_call_on_the_page(tree):
+    """RLlib says so by a logger that the programs silence; its own deprecated calls are not the page's."""
+    call = """\
+    import logging
+    from ray.rllib.algorithms.ppo import PPOConfig
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    PPOConfig().resources(num_cpus_per_worker=1)
+    """
+    tree.write("examples/old.py", call)
+    include = '--8<-- "examples/old.py"'
+    announced = '<!-- program: deprecated "AlgorithmConfig.resources(num_cpus_per_worker)" -->\n'
+    tree.page(fences(include) + fences(include, instruction=announced))
+    report = failure(
+        tree.run(),
+        "docs/page.md:1: the program makes a deprecated call: "
+        "`AlgorithmConfig.resources(num_cpus_per_worker)` has been deprecated. "
+        "Use `AlgorithmConfig.env_runners(num_cpus_per_env_runner)` instead.",
+        "examples/old.py:5: `AlgorithmConfig.resources",
+        "It printed nothing.",
+        "1 failed, 2 passed",
+    )
+    assert "\n    202" not in report  # a line of the log
+
+
+def test_a_deprecated_call_by_a_library_or_with_a_warning_of_python():
+    deprecated = """\
+        from ray._common.deprecation import Deprecated, deprecation_warning
+        library = '''
+        @Deprecated(new="new_one", error=False)
+        def decorated(): pass
+        def warns(): deprecation_warning("warns", "new_two", error=False)
+        def calls(): decorated(), warns()
+        class Base:
+            def old(self): deprecation_warning("old", "new_three", error=False)
+        class Child(Base):
+            def old(self): super().old()
+        '''
+        exec(compile(library, "library.py", "exec"))
+        """
+    deprecated = textwrap.dedent(deprecated)
+    found = {
+        call: run_program(deprecated + call, limit=60).deprecated
+        for call in ("calls()", "decorated()", "warns()", "Child().old()")
+    }
+    assert found["calls()"] == []
+    assert [(line, text.split("Use ")[1][:9]) for line, text in found["decorated()"]] == [(13, "`new_one`")]
+    assert [(line, text.split("Use ")[1][:9]) for line, text in found["warns()"]] == [(13, "`new_two`")]
+    assert [line for line, _ in found["Child().old()"]] == [13]
+    code = "import warnings\n\nwarnings.warn('use the other', DeprecationWarning)"
+    assert run_program(code, limit=20).deprecated == [(3, "use the other")]
+    assert run_program(code.replace("Deprecation", "Runtime"), limit=20).deprecated == []
+
+
+def test_an_announced_deprecation_that_does_not_come(tree):
+    tree.page(
+        fences("print(1)", instruction='<!-- program: deprecated "`old_thing` has been deprecated" -->\n')
+    )
+    failure(
+        tree.run(), 'docs/page.md:2: nothing that the program calls is deprecated with "`old_thing` has been'
+    )
+
+
+BURN = "import time\nstart = time.process_time()\nwhile time.process_time() - start < {seconds}: pass\n"
+
+
+def test_cpu_seconds_count_children_that_nobody_waits_for():
+    """As Ray's workers: the raylet ignores SIGCHLD, and the kernel then adds their time to nobody's."""
+    code = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGCHLD, {action})\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {BURN.format(seconds=1.5)!r}])\n"
+        "while child.poll() is None: time.sleep(0.02)"
+    )
+    ignored = run_program(code.format(action="signal.SIG_IGN"), limit=60).cpu_seconds
+    waited = run_program(code.format(action="signal.SIG_DFL"), limit=60).cpu_seconds
+    assert 0.75 < ignored < 2.5  # up to its last sample, which a busy machine may take late
+    assert 1.5 < waited < 2.5  # and not twice
+
+
+def test_cpu_seconds_count_a_worker_of_ray():
+    code = f"""\
+        import ray, time
+        ray.init("local", include_dashboard=False, num_cpus=1, logging_level="error")
+        @ray.remote
+        def burn():
+            exec({BURN.format(seconds=8)!r})
+        ray.get(burn.remote())
+        ray.shutdown()
+        print(time.process_time())
+        """
+    outcome = run_program(textwrap.dedent(code), limit=240)
+    # Without the worker, Ray's daemons would have to burn 8 s; they take about 4.
+    assert outcome.cpu_seconds > float(outcome.stdout) + 8
+
+
+def test_updates_count_the_busiest_optimizer_of_any_process():
+    code = """\
+        import os, signal
+        import torch
+        weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+        actor, critic = (torch.optim.Adam([weight]) for weight in weights)
+        def step(optimizer, times):
+            for _ in range(times):
+                optimizer.step()
+        step(actor, 3), step(critic, 5)
+        pid = os.fork()
+        if pid == 0:
+            step(actor, 2), step(critic, 7)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+        """
+    assert run_program(textwrap.dedent(code), limit=60).updates == 7
+    assert run_program("updates = 3", limit=60).updates is None
+
+
+def test_what_the_runner_notes_is_not_seen_by_the_program():
+    """The program prints what it prints without the runner, a failing import and a warning included."""
+    code = """\
+        import logging, sys, warnings
+        import ray._common.deprecation as deprecation
+        logging.basicConfig(format="%(name)s %(message)s")
+        deprecation.deprecation_warning("shown", "other", error=False)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        deprecation.deprecation_warning("hidden", "other", error=False)
+        import nothing_of_this_name
+        """
+    code = textwrap.dedent(code)
+    plain = subprocess.run(
+        [sys.executable, "-c", f"exec(compile({code!r}, 'program.py', 'exec'))"],
+        capture_output=True,
+        text=True,
+    )
+    plain_lines = [line for line in plain.stderr.splitlines() if "<string>" not in line]
+    lines = [
+        line for _, line in run_program(code, limit=60).lines if line != "    import nothing_of_this_name"
+    ]
+    clock = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+")
+    assert [clock.sub("", line) for line in lines] == [clock.sub("", line) for line in plain_lines]
+    assert any("shown" in line for line in lines) and not any("hidden" in line for line in lines)

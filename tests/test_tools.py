@@ -156,8 +156,9 @@ TARGET = 10
 for iteration in (1, 2):
     print(f"iteration {{iteration:3d}}   env steps {{1000 * iteration:7,d}}   "
           f"mean return {{5.0 * iteration:6.1f}}   seconds {{0.5 * iteration:5.1f}}")
-print(f"greedy return {{12.0 - SEED:.1f}} over 20 episodes, target {{TARGET}}")
-if 12.0 - SEED < TARGET:
+greedy_return = 12.0 - SEED
+print(f"greedy return {{greedy_return:.1f}} over 20 episodes, target {{TARGET}}")
+if greedy_return < TARGET:
     raise SystemExit("missed")
 """
 
@@ -275,6 +276,7 @@ def test_another_recording_in_this_checkout_is_not_disturbed(place, monkeypatch,
 def test_an_interrupted_recording_goes_on_where_it_stopped(place, tmp_path):
     """Ctrl-C during the second seed: no record is written, and the first seed is not run again."""
     runs = tmp_path / "runs"
+    runs.touch()  # a new file would be one that the program leaves behind
     write(place, f"open({str(runs)!r}, 'a').write(str(SEED))\nif SEED == 1: __import__('time').sleep(3)")
     code = (
         "import sys; from pathlib import Path; from tools import record; place = Path(sys.argv.pop(1)); "
