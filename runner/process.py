@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -30,6 +30,8 @@ class Outcome:
     left_files: list[str]
     lines: list[tuple[str, str]]
     """What it printed: (stream, line), `stream` being `stdout` or `stderr`."""
+    values: dict[str, float] = field(default_factory=dict)
+    updates: int | None = None
 
     @property
     def stdout(self) -> str:
