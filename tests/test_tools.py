@@ -578,6 +578,7 @@ VERDICT_LINE = 'print(f"greedy return {greedy_return:.1f} over 20 episodes, targ
         "    greedy_return += reward / 20\n",
         "measured = algo.evaluate()\ngreedy_return = float(measured['mean'])\n",
         "with torch.no_grad():\n    greedy_return = play(policy)\n",
+        "greedy_return = play(policy)\npolicy.train(False)\n",
     ],
 )
 def test_a_verdict_that_is_measured_after_the_training_is_fresh(after):
@@ -623,6 +624,7 @@ ENDS = "`greedy_return`, the verdict, ends the training itself; name that value 
         ),
         (FRESH + "greedy_return = evaluated\n" + VERDICT_LINE, 8, NOT_AFTER),
         (FRESH + "greedy_return = float(np.mean([evaluated]))\n" + VERDICT_LINE, 8, NOT_AFTER),
+        (FRESH + "greedy_return = np.median([evaluated])\n" + VERDICT_LINE, 8, NOT_AFTER),
         (FRESH + "greedy_return = result['env_runners'].get('mean')\n" + VERDICT_LINE, 8, NOT_AFTER),
         (FRESH + "greedy_return = 450.0\n" + VERDICT_LINE, 8, NOT_AFTER),
         (FRESH + "greedy_return = algo.evaluate()\ngreedy_return = evaluated\n" + VERDICT_LINE, 9, NOT_AFTER),
