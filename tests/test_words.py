@@ -2,7 +2,8 @@
 
 Where a page shows records side by side, and wherever a paragraph quotes a record, a word that compares
 ("needs fewer env steps", "pays", "is faster") stands beside a `#!result ratio` whose 95 % interval excludes
-1. Elsewhere a page speaks of RLlib, not of runs that this site made.
+1, and words that deny a difference ("no profit") beside one that does not. Elsewhere a page speaks of RLlib,
+not of runs that this site made.
 """
 
 import re
@@ -27,6 +28,7 @@ COMPARING = re.compile(
     r"|\b(?:twice|half|thrice|(?:two|three|four|five|ten|\d+) times) "
     r"(?:as (?:many|much|long|fast|quick)|(?:the|its) (?:env steps|updates|time|seconds|work))\b"
 )
+DENYING = re.compile(r"\bno (?:profit|harm of|difference|gain)\b|\brecords do not show\b")
 RATIO = re.compile(r"`#!result ratio (\S+) (\S+) (\S+)`")
 _FENCE = re.compile(r"^\s*(?P<fence>`{3,}|~{3,})\s*(?P<kind>[\w-]*)")
 _HEADING = re.compile(r"^(#+) ")
@@ -70,21 +72,23 @@ def units(text: str) -> Iterator[tuple[int, str, bool]]:
 
 
 def unproved(text: str) -> list[tuple[int, str]]:
-    """The comparing words of a page, with their lines, that no ratio beside them proves."""
+    """The comparing and denying words of a page, with their lines, that no ratio beside them bears out."""
     found = []
     for number, said, about_runs in units(text):
         words = re.sub(r"`[^`]*`|\]\([^)]*\)", " ", said)
-        if not about_runs or not (word := COMPARING.search(words)):
-            continue
-        if not any(ratio(*words).excludes_one for words in RATIO.findall(said)):
-            found.append((number, word[0]))
+        if about_runs:
+            proved = {ratio(*words).excludes_one for words in RATIO.findall(said)}
+            for kind, bears_out in ((DENYING, False), (COMPARING, True)):
+                word = kind.search(words)
+                if word and bears_out not in proved:
+                    found.append((number, word[0]))
     return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_compares_the_records_show(page: Path):
     problems = [
-        f"{page.relative_to(ROOT)}:{line}: no `#!result ratio` whose interval excludes 1 proves '{word}'."
+        f"{page.relative_to(ROOT)}:{line}: no `#!result ratio` and its interval bear out '{word}'."
         for line, word in unproved(page.read_text(encoding="utf-8"))
     ]
     assert not problems, "\n".join(problems)
@@ -113,6 +117,9 @@ SHOWS_RUNS = "# Page\n\n## What it learned\n\n```curve\nA: A\n```\n\n"
         (f"{SHOWS_RUNS}B needs fewer env steps.", [(9, "fewer")]),
         (f"{SHOWS_RUNS}B needs fewer env steps, {NO_PROOF}.", [(9, "fewer")]),
         (f"{SHOWS_RUNS}B needs fewer env steps. A takes {PROOF} times as many.", []),
+        (f"{SHOWS_RUNS}A takes {NO_PROOF} times as long: the records show no profit.", []),
+        (f"{SHOWS_RUNS}The records show no harm of B, {PROOF}.", [(9, "no harm of")]),
+        (f"{SHOWS_RUNS}There is no difference.", [(9, "no difference")]),
         (f"{SHOWS_RUNS}A takes {NO_PROOF} times as long.", []),
         (f"{SHOWS_RUNS}A takes {PROOF} times as many.\n\nB is faster.", [(11, "faster")]),
         (f"{SHOWS_RUNS}- A takes {PROOF} times as many.\n- B does\n  not pay.", [(10, "does not pay")]),
