@@ -52,6 +52,7 @@ def work_seconds(cores: list[int]) -> float:
         text=True,
         check=True,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        start_new_session=True,  # a Ctrl-C is the recorder's to answer
     )
     return float(result.stdout)
 
