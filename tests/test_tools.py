@@ -239,6 +239,10 @@ def test_a_record_takes_the_values_of_the_program_itself(place, monkeypatch):
     first = data["seeds"][0]
     assert (first["greedy_return"], first["env_steps"], first["updates"]) == (11.96, 7000, 48)
     assert first["episodes"] == 30
+    outcome.lines.clear()
+    run(monkeypatch, "algorithms/toy")
+    first = data_of(place)["seeds"][0]
+    assert first["greedy_return"] is None and first["episodes"] is None, "it ended before its verdict"
 
 
 def test_progress_says_what_is_left(place, monkeypatch, capsys):

@@ -103,8 +103,9 @@ def curve_of(stdout: str) -> str | None:
 def _measured(seed: int, program: Program, outcome: Outcome, speed: list[float], repeated: bool) -> dict:
     """The entry of one seed. The program's own values count; what it printed is rounded."""
     curve = points(outcome.stdout)
-    verdict = VERDICT.search(outcome.stdout)
-    printed = float(verdict["value"]) if verdict else None
+    greedy_return, verdict = None, VERDICT.search(outcome.stdout)
+    if verdict:  # without one, the program's `greedy_return` is whatever it had when it ended
+        greedy_return = outcome.values.get("greedy_return", float(verdict["value"]))
     return {
         "seed": seed,
         "solved": judge(program, outcome) is None,
@@ -114,7 +115,7 @@ def _measured(seed: int, program: Program, outcome: Outcome, speed: list[float],
         "repeated": repeated,
         "env_steps": int(outcome.values.get("env_steps", curve[-1][0] if curve else 0)),
         "updates": outcome.updates,
-        "greedy_return": outcome.values.get("greedy_return", printed),
+        "greedy_return": greedy_return,
         "episodes": int(verdict["episodes"]) if verdict else None,
         "points": curve,
     }
