@@ -37,7 +37,7 @@ test-page: .venv/.installed ## run the programs of one page: make test-page PAGE
 	test -f "$(PAGE)" || { echo "There is no page $(PAGE); pages stand in docs/." >&2; exit 1; }
 	$(FULL) -m pytest -v "$(PAGE)"
 
-record: .venv/.installed ## run examples over five seeds and write results/: make record EXAMPLES="algorithms/ppo" SEEDS="0 1 2 3 4"
+record: .venv/.installed ## run examples over the seeds that they draw and write results/: make record EXAMPLES="algorithms/ppo" (or stale; SEEDS="0 1" only tries out)
 	$(FULL) -m tools.record $(EXAMPLES) $(if $(SEEDS),--seeds "$(SEEDS)")
 
 upgrade: .venv/.installed ## try every program with another release of RLlib: make upgrade RAY=2.59.0, or the newest

@@ -4,18 +4,25 @@ import functools
 import json
 import os
 import statistics
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import PageError
 from .cache import ROOT
 
 RESULTS = ROOT / "results"
+# OLD FORM: what bears this mark reads the records that were made before seeds were drawn, machines timed and
+# Ray's workers counted. A test counts them; with the last one, delete every line and branch that bears it.
+OLD_FORM = 1
+FORM = 2
+# Two machines are alike if the same work takes them the same time, give or take a tenth.
+ALIKE = 1.1
 
 
 @dataclass(frozen=True)
 class Run:
-    """One seed. `points` holds (env steps, mean return, seconds) for each iteration."""
+    """One seed. `points` holds (env steps, return, seconds) for each iteration."""
 
     seed: int
     solved: bool
@@ -24,6 +31,10 @@ class Run:
     env_steps: int
     greedy_return: float | None
     points: list[tuple[int, float, float]]
+    work_seconds: list[float] = field(default_factory=list)  # OLD FORM: these four have no default then
+    repeated: bool = False
+    updates: int | None = None
+    episodes: int | None = None
 
     @property
     def training_seconds(self) -> float:
@@ -48,6 +59,14 @@ class Record:
     target: float | None
     runs: list[Run]
     output: str
+    form: int = OLD_FORM  # OLD FORM: no default then
+    curve: str | None = None
+    """What the points' returns are, `mean return` or `greedy return`; None if there are no points."""
+
+    @property
+    def is_old(self) -> bool:  # OLD FORM
+        """Whether the record was made by the older rules."""
+        return self.form == OLD_FORM
 
     @property
     def solved(self) -> list[Run]:
@@ -57,6 +76,20 @@ class Record:
     def median(self, field: str) -> float:
         """The median of a field of `Run` over all solved runs."""
         return statistics.median(getattr(run, field) for run in self.solved)
+
+    @property
+    def work_seconds(self) -> float:
+        """The seconds that the fixed piece of work took while this was recorded: how fast the machine was."""
+        return statistics.median(seconds for run in self.runs for seconds in run.work_seconds)
+
+
+def machines_differ(records: Iterable[Record]) -> bool:
+    """Whether records come from machines (or hours) of different speed: their seconds do not compare."""
+    records = list(records)
+    if any(record.is_old for record in records):  # OLD FORM: nothing but the CPU's name is known
+        return len({record.machine["cpu"] for record in records}) > 1
+    speeds = [record.work_seconds for record in records]
+    return max(speeds) > ALIKE * min(speeds)
 
 
 def path_of(example: str, results: Path = RESULTS) -> Path:
@@ -75,7 +108,10 @@ def read(file: Path) -> Record:
         runs = [
             Run(**{**run, "points": [tuple(point) for point in run["points"]]}) for run in data.pop("seeds")
         ]
-        return Record(runs=runs, **data)
+        record = Record(runs=runs, **data)
+        if record.form not in (OLD_FORM, FORM):  # OLD FORM: only FORM then
+            raise ValueError(f"its form is {record.form}")
+        return record
     except FileNotFoundError:
         example = file.relative_to(RESULTS).with_suffix("") if file.is_relative_to(RESULTS) else file.stem
         raise PageError(

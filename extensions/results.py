@@ -1,28 +1,33 @@
 """Shows records on pages: printed output, learning curves, comparison tables, single numbers."""
 
+import functools
 import html
 import io
 import re
 import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import yaml
 
 from . import PageError
 from .cache import ROOT, drawn, source_of
-from .records import Record, path_of, record_of
+from .records import Record, machines_differ, path_of, record_of
 from .tables import table
 
 # ```output ------------------------------------------------------------------------------------------
 
 
 def output(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
-    """A fence that names an example: what its recorded run printed."""
+    """A fence that names an example: what its first recorded run printed, whatever came of it."""
     record = record_of(source)
     run = record.runs[0]
     caption = (
         f"Printed by the recorded run with seed {run.seed}: {_seconds(run.seconds)} on "
         f"{record.machine['cores']} cores ({html.escape(record.machine['cpu'])}), {record.recorded_at[:10]}."
     )
+    if not run.solved:
+        caption += " This run failed: it did not do all that its page says it does."
     return (
         f'<figure class="output"><pre tabindex="0"><code>{html.escape(record.output.rstrip())}</code></pre>'
         f"<figcaption>{caption}</figcaption></figure>"
@@ -43,7 +48,32 @@ def _labelled(source: str) -> dict[str, str]:
     return {str(example): str(label) for example, label in entries.items()}
 
 
-def _draw_curves(records: dict[str, Record]) -> str:
+_AXES = {
+    "mean return": "mean return (exploring episodes)",
+    "greedy return": "greedy return (evaluation)",
+}
+
+
+def _axis(records: Iterable[Record]) -> str:
+    """What the curves of these records show.
+
+    Raises:
+        PageError: they show different things, which do not belong on one axis.
+    """
+    kinds = {record.curve for record in records if not record.is_old and record.curve}
+    if len(kinds) > 1:
+        raise PageError(
+            "This chart would put `mean return` (exploring episodes) and `greedy return` (evaluation) on "
+            f"one axis: {'; '.join(f'{record.example} has {record.curve}' for record in records)}."
+        )
+    if any(record.is_old for record in records):  # OLD FORM: the progress line did not say what it shows
+        return "mean return"
+    if not kinds:
+        raise PageError(f"No record of this chart has a curve: {', '.join(r.example for r in records)}.")
+    return _AXES[kinds.pop()]
+
+
+def _draw_curves(records: dict[str, Record], axis: str) -> str:
     import matplotlib
     import numpy as np
 
@@ -82,7 +112,7 @@ def _draw_curves(records: dict[str, Record]) -> str:
                 fontsize=10,
             )
         axes.set_xlabel("env steps")
-        axes.set_ylabel("mean return")
+        axes.set_ylabel(axis)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlim(left=0)
         axes.grid(alpha=0.15)
@@ -104,7 +134,7 @@ def _draw_curves(records: dict[str, Record]) -> str:
         f"{label}: {len(record.solved)} of {len(record.runs)} seeds solved"
         for label, record in records.items()
     )
-    label = html.escape(f"Learning curves, mean return over env steps. {names}.", quote=True)
+    label = html.escape(f"Learning curves, {axis} over env steps. {names}.", quote=True)
     # Without this, text without a fill of its own stays black in the dark scheme.
     svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" fill="currentColor" ', 1)
     return svg.replace("\n", " ")
@@ -115,7 +145,8 @@ def curve(source: str, language: str, css_class: str, options: dict, md, **kwarg
     labels = _labelled(source)
     records = {label: record_of(example) for example, label in labels.items()}
     texts = "\n".join(path_of(example).read_text(encoding="utf-8") for example in labels)
-    svg = drawn(f"curve {source_of(__file__)}", f"{source}\n{texts}", lambda: _draw_curves(records))
+    axis = _axis(records.values())
+    svg = drawn(f"curve {source_of(__file__)}", f"{source}\n{texts}", lambda: _draw_curves(records, axis))
     # Two charts on a page must not share ids.
     prefix = re.sub(r"\W+", "-", "-".join(labels))
     svg = re.sub(r'id="([^"]+)"', rf'id="{prefix}-\1"', svg)
@@ -131,51 +162,69 @@ def curve(source: str, language: str, css_class: str, options: dict, md, **kwarg
 # ```comparison --------------------------------------------------------------------------------------
 
 
-def machines(cpus: dict[str, str]) -> str:
-    """Which rows were recorded on which CPU, as a sentence; `cpus` holds the CPU of each label."""
-    rows: dict[str, list[str]] = {}
-    for label, cpu in cpus.items():
-        rows.setdefault(cpu, []).append(label)
-    if len(rows) == 1:
-        return f"All were recorded on {next(iter(rows))}."
-    places = "; ".join(f"{', '.join(labels)} on {cpu}" for cpu, labels in rows.items())
-    return f"Seconds compare only rows that were recorded on the same CPU: {places}."
+_WHOLE = ("env_steps", "updates")  # counted, not timed
+
+
+def _columns(records: list[Record]) -> tuple[dict[str, str], str]:
+    """The columns that these rows can be compared in, and the sentence about the missing ones.
+
+    Raises:
+        PageError: the rows were recorded on machines of different speed.
+    """
+    new = [record for record in records if not record.is_old]
+    if new and machines_differ(new):
+        speeds = "; ".join(f"{record.example} {record.work_seconds:.2f} s" for record in new)
+        raise PageError(
+            "These rows were recorded on machines whose speeds differ by more than a tenth (the fixed work "
+            f"took: {speeds}); record them anew on one."
+        )
+    columns = {"env_steps": "env steps"}
+    if all(run.updates is not None for record in records for run in record.runs):
+        columns["updates"] = "updates"
+    if machines_differ(records):  # OLD FORM
+        return columns, "No seconds: the rows were recorded on different CPUs."
+    columns["seconds"] = "seconds"
+    if len({record.is_old for record in records}) > 1:  # OLD FORM
+        return columns, f"{_SECONDS} No CPU seconds: some rows count Ray's worker processes, some do not."
+    columns["cpu_seconds"] = "CPU seconds"
+    if records[0].is_old:  # OLD FORM
+        return columns, f"{_SECONDS} CPU seconds leave out Ray's worker processes."
+    return columns, f"{_SECONDS} CPU seconds add up all its processes, Ray's workers too."
+
+
+_SECONDS = "Seconds count the whole program, from its start to its exit."
 
 
 def comparison(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
     """A fence of `example: label` lines: a table of what each needed to reach its target."""
     labels = _labelled(source)
-    rows, cpus = [], {}
-    for example, label in labels.items():
-        record = record_of(example)
-        cpus[label] = record.machine["cpu"]
+    records = [record_of(example) for example in labels]
+    columns, sentence = _columns(records)
+    rows = []
+    for record, label in zip(records, labels.values(), strict=True):
         cells = [
             html.escape(label),
             f"{len(record.solved)} of {len(record.runs)}",
             "–" if record.target is None else f"{record.target:g}",
         ]
-        for field in ("env_steps", "seconds", "cpu_seconds"):
+        for field in columns:
             values = [getattr(run, field) for run in record.solved]
             if not values:
                 cells.append("–")
                 continue
-            form = (
-                (lambda value: f"{_rounded(value):,}")
-                if field == "env_steps"
-                else (lambda value: f"{value:.0f}")
+            form = "{:,}".format if field in _WHOLE else "{:.0f}".format
+            median, least, most = (
+                form(_rounded(value) if field in _WHOLE else value)
+                for value in (statistics.median(values), min(values), max(values))
             )
-            cells.append(
-                f"{form(statistics.median(values))} "
-                f'<span class="range">({form(min(values))}–{form(max(values))})</span>'
-            )
+            cells.append(f'{median} <span class="range">({least}–{most})</span>')
         rows.append(cells)
-    heads = ["program", "solved", "target", "env steps", "seconds", "CPU seconds"]
     return (
-        table("Comparison of programs", "comparison", heads, rows)
+        table(
+            "Comparison of programs", "comparison", ["program", "solved", "target", *columns.values()], rows
+        )
         + '<p class="caption">Median over the solved seeds, in brackets the least and the most. '
-        "Seconds count the whole program, from its start to its exit. CPU seconds leave out Ray's worker "
-        "processes: env runners, learners and other actors outside the program itself. "
-        f"{html.escape(machines(cpus))}</p>"
+        f"{html.escape(sentence, quote=False)}</p>"
     )
 
 
@@ -196,6 +245,7 @@ _FIELDS = {
     "cpu_seconds": lambda record: _seconds(record.median("cpu_seconds")),
     "training_seconds": lambda record: _seconds(record.median("training_seconds")),
     "env_steps": lambda record: f"{_rounded(record.median('env_steps')):,}",
+    "updates": lambda record: f"{_rounded(record.median('updates')):,}",
     "env_steps_per_second": lambda record: f"{_rounded(record.median('env_steps_per_second')):,}",
     "solved": lambda record: f"{len(record.solved)} of {len(record.runs)}",
     "seeds": lambda record: str(len(record.runs)),
@@ -205,25 +255,91 @@ _FIELDS = {
 }
 
 
-def _ratio(words: list[str]) -> str:
-    """`ratio seconds A B`: the median of A over the median of B.
+DRAWS = 10_000
+LEAST_RUNS = 4  # fewer solved runs say nothing about an interval
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The ratio of two medians, with the bounds of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    solved_only: bool
+    """Whether runs that missed their target are left out of it."""
+
+    def __str__(self) -> str:
+        low, high = map(_factor, (self.low, self.high))
+        note = "; solved runs only" if self.solved_only else ""
+        return f"{_factor(self.value)} (95 % interval {low} to {high}{note})"
+
+    @property
+    def excludes_one(self) -> bool:
+        """Whether the interval, as it is printed, lies on one side of 1."""
+        return float(_factor(self.low)) > 1 or float(_factor(self.high)) < 1
+
+
+def _factor(value: float) -> str:
+    """Two digits below 1, one above: `0.83`, `1.4`, `12.5`."""
+    return f"{value:.2f}" if value < 0.995 else f"{value:.1f}"
+
+
+@functools.lru_cache(maxsize=256)
+def _interval(ones: tuple[float, ...], others: tuple[float, ...]) -> tuple[float, float]:
+    """The percentile bootstrap of a ratio of medians; the runs of both are drawn independently."""
+    import numpy as np  # here, because most builds find what they draw in the cache
+
+    rng = np.random.default_rng(0)
+    medians = [np.median(rng.choice(values, size=(DRAWS, len(values))), axis=1) for values in (ones, others)]
+    low, high = np.percentile(medians[0] / medians[1], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def ratio(field: str, one: str, other: str) -> Ratio:
+    """The median of `field` of one example over that of another, both over the solved runs.
 
     Raises:
-        PageError: times that were measured on different CPUs.
+        PageError: seconds from machines of different speed, or too few solved runs.
     """
-    field, one, other = words
     records = record_of(one), record_of(other)
-    if field != "env_steps" and len({record.machine["cpu"] for record in records}) > 1:
-        raise PageError(
-            f"`#!result ratio {' '.join(words)}` compares times on different CPUs; record both anew."
-        )
-    return f"{records[0].median(field) / records[1].median(field):.1f}"
+    said = f"`#!result ratio {field} {one} {other}`"
+    if field not in _WHOLE:
+        if machines_differ(records):
+            how = "on different CPUs" if any(record.is_old for record in records) else "at different speeds"
+            raise PageError(f"{said} compares times of machines {how}; record both anew.")
+        if field == "cpu_seconds" and records[0].is_old != records[1].is_old:  # OLD FORM
+            raise PageError(f"{said} compares CPU seconds with and without Ray's workers; record both anew.")
+    for record in records:
+        if len(record.solved) < LEAST_RUNS:
+            raise PageError(
+                f"{said} has no interval: {record.example} was solved with {len(record.solved)} "
+                f"of {len(record.runs)} seeds."
+            )
+        if any(getattr(run, field) is None for run in record.solved):
+            raise PageError(f"{said} asks for what the record of {record.example} does not hold.")
+    values = [tuple(float(getattr(run, field)) for run in record.solved) for record in records]
+    low, high = _interval(*values)
+    return Ratio(
+        statistics.median(values[0]) / statistics.median(values[1]),
+        low,
+        high,
+        solved_only=any(len(record.solved) < len(record.runs) for record in records),
+    )
+
+
+def _ratio_words(words: list[str]) -> tuple[str, str, str]:
+    _, field, one, other = words
+    if field not in (*_WHOLE, "seconds", "cpu_seconds", "training_seconds", "env_steps_per_second"):
+        raise KeyError(field)
+    return field, one, other
 
 
 def inline(source: str, language: str, css_class: str, md) -> str:
     """A number from a record, or a pinned version, in running text.
 
-    `#!result EXAMPLE FIELD`, `#!result ratio FIELD EXAMPLE EXAMPLE` or `#!version PACKAGE`.
+    `#!result EXAMPLE FIELD`, `#!result ratio FIELD EXAMPLE EXAMPLE` (with its 95 % interval) or
+    `#!version PACKAGE`.
 
     Raises:
         PageError: there is no such record, field or package.
@@ -233,7 +349,7 @@ def inline(source: str, language: str, css_class: str, md) -> str:
         if language == "version":
             text = pinned()[words[0].lower()]
         elif words[0] == "ratio":
-            text = _ratio(words[1:])
+            text = str(ratio(*_ratio_words(words)))
         else:
             text = _FIELDS[words[1]](record_of(words[0]))
     except (KeyError, IndexError, ValueError, statistics.StatisticsError):

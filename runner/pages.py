@@ -47,6 +47,17 @@ NAMED_ERROR = re.compile(r"(?P<name>(?:\w+\.)*[A-Z]\w*): (?P<message>.+)")
 TELLING = 20  # characters
 
 
+def has_target(source: str) -> bool:
+    """Whether a program assigns a global `TARGET`, however the assignment is written."""
+    try:
+        names = symtable.symtable(source, "program", "exec")
+    except SyntaxError:  # running it says so better
+        return False
+    return "TARGET" in names.get_identifiers() and (
+        names.lookup("TARGET").is_assigned() or names.lookup("TARGET").is_imported()
+    )
+
+
 @dataclass
 class Program:
     """A program on a page.
@@ -68,16 +79,8 @@ class Program:
 
     @property
     def has_target(self) -> bool:
-        """Whether the program sets a `TARGET`, and so has to print a verdict."""
-        if self.language != "python":
-            return False
-        try:
-            names = symtable.symtable(self.code, self.file_name, "exec")
-        except SyntaxError:  # running it says so better
-            return False
-        return "TARGET" in names.get_identifiers() and (
-            names.lookup("TARGET").is_assigned() or names.lookup("TARGET").is_imported()
-        )
+        """Whether the program has a `TARGET`, and so has to print a verdict."""
+        return self.language == "python" and has_target(self.code)
 
     @property
     def file_name(self) -> str:
