@@ -152,9 +152,9 @@ def _note_deprecations(deprecation_module) -> None:
     import json
     import logging
 
-    logger = deprecation_module.logger
-    if logger.level:
-        return  # the program has chosen its level
+    logger = getattr(deprecation_module, "logger", None)
+    if logger is None or logger.level:
+        return  # a module that passes on the other's names, or the program has chosen its level
     logger.setLevel(logging.WARNING)
 
     def note(record: logging.LogRecord) -> bool:
@@ -218,7 +218,11 @@ def _note_written(event: str, arguments: tuple, argument_of=PATHS_OF_EVENT.get) 
 def _start() -> None:
     if os.path.realpath(sys.orig_argv[-1]).startswith(WORK):  # not a worker of Ray, nor another tool
         atexit.register(_note_end, os.getpid())
-    actions = {"torch.optim.optimizer": _count_updates, "ray._common.deprecation": _note_deprecations}
+    actions = {
+        "torch.optim.optimizer": _count_updates,
+        "ray._common.deprecation": _note_deprecations,
+        "ray.rllib.utils.deprecation": _note_deprecations,  # its place in older releases of Ray
+    }
     sys.meta_path.insert(0, _AfterImport(actions))
     if os.path.exists(os.path.join(NOTES, "note-written")):
         sys.addaudithook(_note_written)
