@@ -22,7 +22,8 @@ from .process import Outcome, run_program
 from .selection import Selection
 
 LAST_LINES = 15
-SLOW_TEST_SECONDS, TEST_SECONDS, CHECKS_SECONDS = 8.0, 0.1, 400.0  # what tests take that run no page
+# About what tests take that are not on pages.
+TRAINING_TEST_SECONDS, SLOW_TEST_SECONDS, TEST_SECONDS, CHECKS_SECONDS = 20.0, 4.0, 0.1, 400.0
 PROGRESS_EVERY = float(os.environ.get("RUNNER_PROGRESS_EVERY", 20))  # seconds
 
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)')
@@ -232,6 +233,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--shard", help="run one part of several, such as 2/6: parts that take about as long")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Let a test that trains rest until one of its files changes or its turn comes."""
+    if not _test_rests(pyfuncitem):
+        return None
+    pyfuncitem.user_properties.append(("rests on", ""))
+    return True
+
+
+def _test_rests(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("training")
+    if marker is None or item.config.getoption("programs") == "all":
+        return False
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    files = [item.config.rootpath / name.format(**values) for name in marker.args]
+    reason = _selection(item.config).reason_of_test(item.nodeid, [item.path, *files])
+    return reason == selection.RESTS
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes long goes first, so that no worker waits for it at the end; and only the own shard stays."""
@@ -242,6 +262,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def seconds(item: pytest.Item) -> float:
         if item not in programs:
+            if item.get_closest_marker("training"):
+                return 0.0 if _test_rests(item) else TRAINING_TEST_SECONDS
             return SLOW_TEST_SECONDS if item.get_closest_marker("slow") else TEST_SECONDS
         rests = _reason(programs[item], config) == selection.RESTS
         return 0.0 if rests else _selection(config).expected_seconds(programs[item])
@@ -269,8 +291,9 @@ def expected_seconds(config: pytest.Config) -> float:
 
 def pytest_report_teststatus(report: pytest.TestReport):
     """Say how long each program took, on its line; or which record it rests on."""
-    if report.when == "call" and report.passed and (date := dict(report.user_properties).get("rests on")):
-        return "resting", "r", f"RESTS on its record of {date}"
+    date = dict(report.user_properties).get("rests on") if report.when == "call" and report.passed else None
+    if date is not None:
+        return "resting", "r", f"RESTS on its record of {date}" if date else "RESTS until its turn"
     if report.when == "call" and report.passed and report.duration >= 1:
         return "passed", ".", f"PASSED in {report.duration:.0f} s"
     return None
@@ -279,15 +302,19 @@ def pytest_report_teststatus(report: pytest.TestReport):
 def pytest_terminal_summary(terminalreporter) -> None:
     """Count the programs that ran and those that rest, so that nothing is left out unseen."""
     counted: dict[str, set[str]] = {}
-    dates = []
+    dates, waiting = [], []
     for reports in terminalreporter.stats.values():
         for report in reports:
             properties = dict(getattr(report, "user_properties", ()))
-            if getattr(report, "when", None) == "call" and "program" in properties:
+            if getattr(report, "when", None) != "call":
+                continue
+            if "rests on" in properties and "program" not in properties:
+                waiting.append(report.nodeid)
+            if "program" in properties:
                 counted.setdefault(properties["why"], set()).add(properties["program"])
                 dates += [properties["rests on"]] if "rests on" in properties else []
-    if counted:
-        terminalreporter.write_line(selection.summary(counted, min(dates, default=None)))
+    if counted or waiting:
+        terminalreporter.write_line(selection.summary(counted, min(dates, default=None), waiting))
 
 
 class Progress:
@@ -335,6 +362,9 @@ class Progress:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "training(*files): in `make test` when a file changed, or by turn"
+    )
     # On a pytest-xdist worker nobody reads the terminal; the controller speaks for all.
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config), "rllib-by-example-progress")

@@ -6,6 +6,9 @@ A snippet, and a program that stands on the page itself, always runs. Of the exa
 - an eighth of the others, drawn by the hash of the commit: the same for whoever runs that commit, and
   another at the next.
 The rest rests on records, which `tests/test_results.py` checks in every run.
+
+A test that trains (`@pytest.mark.training("examples/x.py")`, with the files that it is about) is chosen in
+the same way. It has no record: it rests until one of its files changes or its turn comes.
 """
 
 from __future__ import annotations
@@ -42,6 +45,15 @@ class Selection:
 
     why: dict[Path, str]
     records: dict[Path, Record] = field(default_factory=dict)
+    changes: set[Path] | None = None
+    commit: str | None = None
+
+    def reason_of_test(self, name: str, files: Iterable[Path]) -> str:
+        """`CHANGED`, `TURN` or `RESTS`, for a test that trains and is about `files`."""
+        if self.changes is None or not self.commit or {file.resolve() for file in files} & self.changes:
+            return CHANGED
+        number = int(hashlib.sha256(f"{self.commit} {name}".encode()).hexdigest(), 16)
+        return RESTS if number % SHARE else TURN
 
     def reason(self, program: Program) -> str:
         """`CHANGED`, `TURN`, `ALWAYS` or `RESTS`."""
@@ -141,7 +153,7 @@ def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
         why[example] = RESTS if rests and example in records and records[example].in_step else CHANGED
     resting = {example: records[example].seconds for example in why if why[example] == RESTS}
     why |= dict.fromkeys(by_turn(resting, commit or "", root), TURN)
-    return Selection(why, records)
+    return Selection(why, records, changes, commit)
 
 
 def shard(weights: dict[str, float], number: int, of: int) -> set[str]:
@@ -162,16 +174,19 @@ def shard(weights: dict[str, float], number: int, of: int) -> set[str]:
     return mine
 
 
-def summary(counted: dict[str, Iterable[str]], oldest: str | None) -> str:
+def summary(counted: dict[str, Iterable[str]], oldest: str | None, tests: Iterable[str] = ()) -> str:
     """What ran and what rests, as a sentence or two.
 
     Args:
         counted: the programs by the reason why they run or rest.
         oldest: the date of the oldest record that one rests on.
+        tests: the tests that train and wait for their turn.
     """
     parts = [f"{len(set(counted[why]))} {why}" for why in RAN if counted.get(why)]
     ran = sum(len(set(counted.get(why, ()))) for why in RAN)
     text = f"{ran} programs ran" + (f" ({', '.join(parts)})." if parts else ".")
     if resting := len(set(counted.get(RESTS, ()))):
-        text += f" {resting} rest on records, the oldest of {oldest}; `make test-all` runs everything."
-    return text
+        text += f" {resting} rest on records, the oldest of {oldest}."
+    if waiting := len(set(tests)):
+        text += f" {waiting} tests that train wait for their turn."
+    return text + (" `make test-all` runs everything." if resting or waiting else "")

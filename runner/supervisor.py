@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 
 PR_SET_CHILD_SUBREAPER = 36
-GRACE = 8.0  # seconds in which Ray's own shutdown may finish after the program has ended
+GRACE = 15.0  # seconds in which Ray's own shutdown may finish after the program has ended
 
 FOLDERS = ("work", "home", "tmp", "site", "notes")  # in the job's folder; Ray makes one named ray there
 INSIDE = Path(__file__).with_name("inside.py")

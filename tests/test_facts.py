@@ -26,6 +26,7 @@ def test_the_shown_defaults_are_those_of_the_installed_rllib():
 
 
 @pytest.mark.slow
+@pytest.mark.training("tools/support.py", "results/rllib_support.json", "requirements.txt")
 def test_the_support_matrix_is_that_of_the_installed_rllib():
     code = "import json; from tools.support import read_support; print('#', json.dumps(read_support()))"
     result = subprocess.run(

@@ -1166,6 +1166,7 @@ print("restored")
 
 
 @pytest.mark.slow
+@pytest.mark.training("examples/algorithms/{name}.py")
 @pytest.mark.parametrize("name", REBUILT)
 def test_it_runs_with_two_env_runners_and_comes_back_from_a_checkpoint(name):
     source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")

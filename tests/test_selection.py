@@ -235,12 +235,48 @@ def test_the_summary_counts_what_ran_and_what_rests(repository):
         turn = 15 - len(rests)
         assert (
             f"{2 + turn} programs ran (1 on pages, 1 changed, {turn} by turn). {len(rests)} rest on records, "
-            f"the oldest of 2026-01-{int(rests[0][1:]) + 1:02d}; `make test-all` runs everything."
+            f"the oldest of 2026-01-{int(rests[0][1:]) + 1:02d}. `make test-all` runs everything."
         ) in result.stdout
         assert f"{2 + turn} passed, {len(rests)} resting" in result.stdout
         assert "skip" not in result.stdout.lower()
         assert "RESTS on its record of 2026-01-" in result.stdout
         assert "This takes about " in result.stdout
+
+
+@pytest.mark.slow
+def test_a_test_that_trains_waits_for_its_turn(repository):
+    repository.write(
+        "tests/test_toy.py",
+        "import pytest\n\n@pytest.mark.training('examples/e{number:02d}.py')\n"
+        "@pytest.mark.parametrize('number', range(16))\n"
+        "def test_toy(number):\n    print(f'ran {number}.')\n",
+    )
+    repository.commit("2026-02-03T01:00:00Z")
+    repository.example("e03", 33)
+    repository.commit("2026-02-05T00:00:00Z")
+    result = pytest_in(repository, "--programs", "due", "-s", "tests")
+    ran = set(map(int, re.findall(r"ran (\d+)\.", result.stdout)))
+    assert 3 in ran and len(ran) < 10, result.stdout
+    waiting = 16 - len(ran)
+    assert (
+        f"{waiting} tests that train wait for their turn. `make test-all` runs everything." in result.stdout
+    )
+    assert f"{len(ran)} passed, {waiting} resting" in result.stdout
+    assert result.stdout.count("RESTS until its turn") == waiting
+    everything = pytest_in(repository, "-s", "tests")
+    assert "16 passed" in everything.stdout and "wait" not in everything.stdout
+
+
+def test_a_test_that_trains_has_its_turn_in_one_of_eight_commits(tmp_path):
+    reasons = [
+        selection.Selection({}, changes=set(), commit=str(number)).reason_of_test("test", [tmp_path])
+        for number in range(1600)
+    ]
+    assert 120 < reasons.count(TURN) < 280 and CHANGED not in reasons
+    changed = selection.Selection({}, changes={tmp_path}, commit="1")
+    assert changed.reason_of_test("test", [tmp_path]) == CHANGED
+    unknown = selection.Selection({}, changes=None, commit="1")
+    assert unknown.reason_of_test("test", [tmp_path]) == CHANGED
 
 
 @pytest.mark.slow
