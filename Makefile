@@ -1,6 +1,6 @@
 # `make` alone lists the commands. Each makes the environment that it needs, once.
 .DEFAULT_GOAL := help
-.PHONY: help serve site test check test-page record defaults lock clean
+.PHONY: help serve site test check test-page record defaults diagrams lock clean
 .SILENT:
 
 SITE := .venv-site/bin/python
@@ -39,6 +39,9 @@ record: .venv/.installed ## run examples over five seeds and write results/: mak
 defaults: .venv/.installed ## read RLlib's default settings, and try what it supports, into results/rllib_*.json
 	$(FULL) -m tools.defaults
 	$(FULL) -m tools.support
+
+diagrams: .venv-site/.installed ## draw the pages' new diagrams into diagrams/, remove those that no page shows
+	$(SITE) -m tools.diagrams
 
 lock: .venv/.installed ## pin every package after an edit to a requirements .in file
 	tools/lock.sh .venv/bin

@@ -263,7 +263,7 @@ def test_the_algorithms_can_be_filtered_by_keyboard_and_without_scripts(address,
 def copy(tmp_path: Path, site: Path) -> Path:
     """The site's sources, to be edited, and the pictures that were drawn for `site`."""
     shutil.copytree(ROOT / ".cache", tmp_path / ".cache", ignore=shutil.ignore_patterns("record"))
-    for name in ("docs", "examples", "snippets", "results", "extensions"):
+    for name in ("docs", "examples", "snippets", "results", "extensions", "diagrams"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("mkdocs.yml", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path / name)

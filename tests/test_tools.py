@@ -27,7 +27,18 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
 def test_make_alone_lists_the_commands():
     result = make()
     assert result.returncode == 0
-    for command in ("serve", "site", "test", "check", "test-page", "record", "defaults", "lock", "clean"):
+    for command in (
+        "serve",
+        "site",
+        "test",
+        "check",
+        "test-page",
+        "record",
+        "defaults",
+        "diagrams",
+        "lock",
+        "clean",
+    ):
         assert re.search(rf"^make {command} +\w", result.stdout, flags=re.MULTILINE), command
 
 
