@@ -1,6 +1,6 @@
 # `make` alone lists the commands. Each makes the environment that it needs, once.
 .DEFAULT_GOAL := help
-.PHONY: help serve site test test-all check test-page record upgrade defaults lock clean
+.PHONY: help serve site test test-all check test-page record upgrade defaults diagrams lock clean
 .SILENT:
 
 SITE := .venv-site/bin/python
@@ -46,6 +46,9 @@ upgrade: .venv/.installed ## try every program with another release of RLlib: ma
 defaults: .venv/.installed ## read RLlib's default settings, and try what it supports, into results/rllib_*.json
 	$(FULL) -m tools.defaults
 	$(FULL) -m tools.support
+
+diagrams: .venv-site/.installed ## draw the pages' new diagrams into diagrams/, remove those that no page shows
+	$(SITE) -m tools.diagrams
 
 lock: .venv/.installed ## pin every package after an edit to a requirements .in file
 	tools/lock.sh .venv/bin

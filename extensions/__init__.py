@@ -1,7 +1,7 @@
 """What turns diagrams, records and RLlib's settings into parts of a page while the site is built.
 
 includes.py   `--8<-- "examples/ppo.py"`; every line of a page knows where it stands
-diagrams.py   a ```mermaid fence becomes an inline SVG with checked links
+diagrams.py   a ```mermaid fence becomes an inline SVG, taken from diagrams/, with checked links
 equations.py  $x$ and $$x$$ become MathML
 records.py    reads results/**/*.json; everything about a run comes from there
 results.py    ```output, ```curve, ```comparison fences and `#!result ...` in running text

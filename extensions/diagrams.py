@@ -2,16 +2,20 @@
 
 import functools
 import hashlib
+import json
 import re
 from importlib.metadata import version
 from pathlib import Path
 
 import material
-import mermaidx
 
 from . import PageError
-from .cache import drawn, source_of
+from .cache import ROOT, drawn
 from .records import record_of
+
+# Mermaid takes half a CPU second for each, so the diagrams are committed as drawn; `make diagrams` does that.
+FOLDER = ROOT / "diagrams"
+shown: dict[Path, str] = {}  # the drawings that pages have asked for in this process
 
 
 @functools.cache
@@ -29,7 +33,8 @@ def _theme_css() -> str:
     raise PageError("Material for MkDocs no longer carries a Mermaid style; see extensions/diagrams.py.")
 
 
-def _draw(source: str, name: str) -> str:
+@functools.cache
+def _config() -> dict:
     # Tight spacing keeps the text readable where a phone scales the picture down.
     flowchart = {
         "nodeSpacing": 18,
@@ -47,13 +52,38 @@ def _draw(source: str, name: str) -> str:
         "noteMargin": 6,
         "messageMargin": 26,
     }
-    config = {"themeCSS": _theme_css(), "flowchart": flowchart, "sequence": sequence}
+    # Without a seed, Mermaid draws the lines of a class diagram a little differently each time.
+    return {"themeCSS": _theme_css(), "flowchart": flowchart, "sequence": sequence, "handDrawnSeed": 1}
+
+
+def draw(source: str) -> str:
+    """What Mermaid makes of a diagram's source.
+
+    Raises:
+        PageError: Mermaid cannot draw it.
+    """
+    import mermaidx  # only here: most builds find every diagram drawn
+
     try:
-        svg = mermaidx.render(source, config=config).svg()
+        return mermaidx.render(source, config=_config()).svg()
     except Exception as error:  # mermaidx passes on whatever Mermaid throws
         raise PageError(f"Mermaid cannot draw this diagram: {error}\n{source}") from None
-    svg = svg.replace("my-svg", name).replace("xlink:href", "href")
-    return re.sub(r"<\?xml[^>]*\?>", "", svg).replace("\n", " ")
+
+
+def file_of(source: str) -> Path:
+    """Where a diagram stands drawn, if it does: named by the hash of all that it is drawn from."""
+    made_from = json.dumps([version("mermaidx"), _config(), source])
+    return FOLDER / f"{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.svg"
+
+
+def _drawn(source: str) -> str:
+    file = file_of(source)
+    if file.is_file():
+        svg = file.read_text(encoding="utf-8")
+    else:  # an edited diagram, until `make diagrams` keeps it
+        svg = drawn("mermaid", file.name, lambda: draw(source))
+    shown[file] = svg
+    return svg
 
 
 def _inline(source: str, md) -> str:
@@ -61,8 +91,8 @@ def _inline(source: str, md) -> str:
         if needed not in source:
             raise PageError(f"A diagram has no {needed}, its text for those who cannot see it:\n{source}")
     name = "diagram-" + hashlib.sha256(source.encode()).hexdigest()[:8]
-    kind = f"mermaidx {version('mermaidx')} {version('mkdocs-material')} {source_of(__file__)}"
-    svg = drawn(kind, source, lambda: _draw(source, name))
+    svg = _drawn(source).replace("my-svg", name).replace("xlink:href", "href")
+    svg = re.sub(r"<\?xml[^>]*\?>", "", svg).replace("\n", " ")
     if "relpath" in md.treeprocessors:  # MkDocs, which knows where the page's links lead
         resolve = md.treeprocessors["relpath"].path_to_url
         svg = re.sub(r'href="([^"#][^"]*)"', lambda match: f'href="{resolve(match[1])}"', svg)

@@ -30,7 +30,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
 def test_make_alone_lists_the_commands():
     result = make()
     assert result.returncode == 0
-    everything = "serve site test test-all check test-page record upgrade defaults lock clean"
+    everything = "serve site test test-all check test-page record upgrade defaults diagrams lock clean"
     for command in everything.split():
         assert re.search(rf"^make {command} +\w", result.stdout, flags=re.MULTILINE), command
 
