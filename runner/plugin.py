@@ -362,9 +362,7 @@ class Progress:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "training(*files): in `make test` when a file changed, or by turn"
-    )
+    config.addinivalue_line("markers", "training(*files): in `make test` when a file changed, or by turn")
     # On a pytest-xdist worker nobody reads the terminal; the controller speaks for all.
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Progress(config), "rllib-by-example-progress")

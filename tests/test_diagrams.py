@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+import tools.diagrams
 from extensions import diagrams
 from tools.diagrams import shown
 
@@ -63,3 +64,15 @@ def test_what_a_diagram_is_drawn_from_is_in_its_name(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(diagrams, "version", lambda package: "0")
     assert diagrams.file_of(source) != name
+
+
+def test_a_page_that_cannot_be_read_is_named_and_nothing_is_drawn(tmp_path, monkeypatch):
+    for folder in ("docs", "extensions/theme"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "docs" / "a.md").write_text("# A\n\n```mermaid\nflowchart TB\n a --> b\n```\n")
+    (tmp_path / "mkdocs.yml").write_text((tools.diagrams.ROOT / "mkdocs.yml").read_text())
+    monkeypatch.setattr(tools.diagrams, "ROOT", tmp_path)
+    monkeypatch.setattr(diagrams, "FOLDER", tmp_path / "diagrams")
+    with pytest.raises(SystemExit, match=r"nothing was drawn: docs/a\.md:\d+: A diagram has no accTitle"):
+        tools.diagrams.main()
+    assert not (tmp_path / "diagrams").exists()

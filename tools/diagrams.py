@@ -3,10 +3,12 @@
 Mermaid takes half a CPU second a diagram, for which everyone who builds the site would wait.
 """
 
+import sys
+
 import markdown
 from mkdocs.config import load_config
 
-from extensions import diagrams
+from extensions import PageError, diagrams
 from extensions.cache import ROOT
 
 
@@ -16,13 +18,20 @@ def shown() -> dict:
     diagrams.shown.clear()
     for page in sorted((ROOT / "docs").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
-        markdown.markdown(text, extensions=config.markdown_extensions, extension_configs=config.mdx_configs)
+        options = {"extensions": config.markdown_extensions, "extension_configs": config.mdx_configs}
+        try:
+            markdown.markdown(text, **options)
+        except PageError as error:
+            raise PageError(str(error).replace("page:", f"{page.relative_to(ROOT)}:", 1)) from None
     return dict(diagrams.shown)
 
 
 def main() -> None:
     """Bring `diagrams/` in step with the pages."""
-    drawings = shown()
+    try:
+        drawings = shown()
+    except PageError as error:
+        sys.exit(f"A page cannot be read, so nothing was drawn: {error}")
     diagrams.FOLDER.mkdir(exist_ok=True)
     old = set(diagrams.FOLDER.glob("*.svg"))
     for file in old - set(drawings):

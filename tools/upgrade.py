@@ -119,6 +119,12 @@ def _programs() -> dict[str, tuple[str, Program]]:
     return found
 
 
+def _source_hash(program: Program) -> str:
+    """Of an example its file's hash, as in its record; so the site can tell whether it has changed since."""
+    example = whole_example(program)
+    return hashlib.sha256(example.read_bytes() if example else program.code.encode()).hexdigest()
+
+
 def run(jobs: int) -> int:
     """Try every program once, write the list, and print what breaks."""
     programs = _programs()
@@ -130,7 +136,7 @@ def run(jobs: int) -> int:
             {
                 "program": name,
                 "page": str(program.page.relative_to(ROOT)),
-                "source_sha256": hashlib.sha256(program.code.encode()).hexdigest(),
+                "source_sha256": _source_hash(program),
             }
             | end
             for (name, program), end in zip(programs.values(), ends, strict=True)
