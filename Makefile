@@ -30,7 +30,7 @@ test-all: .venv/.installed ## run all checks and every program, or one part of s
 check: .venv/.installed ## lint, site build, facts, records in step: seconds, no training
 	$(FULL) -m ruff check --quiet .
 	$(FULL) -m ruff format --check --quiet . || { echo "Some files are not formatted; run: .venv/bin/ruff format ." >&2; exit 1; }
-	$(FULL) -m pytest -q -m "not slow" tests examples
+	$(FULL) -m pytest -q -m "not slow" --numprocesses $(JOBS) tests examples
 
 test-page: .venv/.installed ## run the programs of one page: make test-page PAGE=docs/algorithms/ppo.md
 	test -n "$(PAGE)" || { echo "Name a page: make test-page PAGE=docs/algorithms/ppo.md" >&2; exit 1; }

@@ -33,6 +33,7 @@ def test_each_diagram_stands_drawn_and_none_is_left_over(sources):
     assert committed == needed, "diagrams/ is not in step with the pages; run: make diagrams"
 
 
+@pytest.mark.slow
 def test_a_committed_diagram_is_what_mermaid_draws(sources):
     """The shortest of each kind. Digits are cut: the last ones of a sine differ from CPU to CPU."""
 
@@ -47,6 +48,7 @@ def test_a_committed_diagram_is_what_mermaid_draws(sources):
         assert cut(diagrams.draw(source)) == cut(diagrams.file_of(source).read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
 def test_a_diagram_comes_out_the_same_whatever_was_drawn_before(kind):
     first = diagrams.draw(SOURCES[kind])

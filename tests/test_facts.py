@@ -102,6 +102,7 @@ assert config.rl_module(model_config={"use_lstm": True}).get_rl_module_spec().bu
 """
 
 
+@pytest.mark.slow
 def test_ppo_takes_the_action_spaces_and_memory_that_its_page_claims():
     command = [sys.executable, "-W", "ignore", "-c", PPO_MODULES]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

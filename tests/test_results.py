@@ -190,6 +190,7 @@ def test_the_list_of_equal_curves_is_no_longer_than_it_has_to_be():
 def test_no_record_without_its_example():
     known = {path_of(example) for example in [*EXAMPLES, *SWITCHED] if split_switches(example)[0] in EXAMPLES}
     others = {RESULTS / f"rllib_{name}.json" for name in ("defaults", "support", "history")}
+    others |= set((RESULTS / "releases").glob("*.json"))
     assert set(RESULTS.rglob("*.json")) - known - others == set(), "no page shows these"
 
 

@@ -129,6 +129,7 @@ def test_no_python_at_all(tmp_path):
     refused(result, "Python 3.11 is needed and none was found", tmp_path)
 
 
+@pytest.mark.slow
 def test_an_installation_that_fails(tmp_path):
     (tmp_path / "requirements.txt").write_text("a-package-that-does-not-exist-anywhere==1.0\n")
     result = environment(tmp_path, PYTHON=sys.executable, PIP_NO_INDEX="1")
@@ -136,6 +137,7 @@ def test_an_installation_that_fails(tmp_path):
     assert "a-package-that-does-not-exist-anywhere" in (tmp_path / "venv.log").read_text()
 
 
+@pytest.mark.slow
 def test_an_installation_that_is_there_is_kept(tmp_path):
     assert environment(tmp_path, PYTHON=sys.executable).returncode == 0
     mark = tmp_path / "venv" / "mark"
@@ -248,6 +250,7 @@ def test_a_record_takes_the_values_of_the_program_itself(place, monkeypatch):
     assert first["greedy_return"] is None and first["episodes"] is None, "it ended before its verdict"
 
 
+@pytest.mark.slow
 def test_progress_says_what_is_left(place, monkeypatch, capsys):
     seeds = write(place)
     assert run(monkeypatch, "algorithms/toy") == 0
@@ -302,6 +305,7 @@ def test_seeds_that_somebody_chose_leave_no_record(place, monkeypatch, capsys):
     assert capsys.readouterr().err == "Not every seed solved its example.\n"
 
 
+@pytest.mark.slow
 def test_only_stale_examples_are_recorded_when_asked(place, monkeypatch, capsys):
     def recorded() -> bool:
         assert run(monkeypatch, "stale") == 0
@@ -319,6 +323,7 @@ def test_only_stale_examples_are_recorded_when_asked(place, monkeypatch, capsys)
     assert not recorded()
 
 
+@pytest.mark.slow
 def test_a_switch_is_passed_on_and_has_a_record_of_its_own(place, monkeypatch, capsys):
     """An ablation may fail: that is a result. It goes stale with its program."""
     before = "assert os.environ.get('WITHOUT', '') in ('', 'noisy')"
@@ -384,6 +389,7 @@ def test_a_seed_is_run_again_when_the_machine_changed_its_speed(
     place, monkeypatch, capsys, speeds, kept, runs
 ):
     count = place / "count"
+    count.touch()  # a new file would be one that the program leaves behind
     seeds = write(place, f"open({str(count)!r}, 'a').write(f'{{SEED}}\\n')")
     left = iter([*speeds[: 2 * runs], *[0.3] * 8])
     monkeypatch.setattr(record, "work_seconds", lambda cores: next(left))
@@ -401,6 +407,7 @@ def test_the_speed_of_this_machine_is_measured():
     assert 0.01 < speed.work_seconds(cores) < 60
 
 
+@pytest.mark.slow
 def test_cpu_seconds_count_child_processes(place, monkeypatch):
     busy = (
         "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'for i in range(20_000_000): pass'])"
@@ -488,6 +495,7 @@ def test_another_release_keeps_every_pin_that_it_allows():
     assert len(lines) == len(packages)
 
 
+@pytest.mark.slow
 def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
     """Three programs, one of which fails; run again, none of them runs anew."""
     runs = tmp_path / "runs"

@@ -8,7 +8,11 @@ import importlib
 import json
 import logging
 import os
+import sys
 from pathlib import Path
+
+# RLlib imports TensorFlow where it is installed, which takes longer than all else here; no default needs it.
+sys.modules.setdefault("tensorflow", None)
 
 FILE = Path(__file__).resolve().parent.parent / "results" / "rllib_defaults.json"
 # Where each config class stands whose settings a page shows.
