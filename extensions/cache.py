@@ -23,11 +23,16 @@ def drawn(kind: str, source: str, draw: Callable[[], str]) -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8")
     picture = draw()
-    FOLDER.mkdir(exist_ok=True)
-    half = file.with_suffix(f".{os.getpid()}")
-    half.write_text(picture, encoding="utf-8")
-    half.replace(file)
+    write_whole(file, picture)
     return picture
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file whole or not at all: whoever reads it meanwhile gets the old one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    half.write_text(text, encoding="utf-8")
+    half.replace(file)
 
 
 @functools.cache

@@ -7,9 +7,10 @@ import contextlib
 import importlib
 import json
 import logging
-import os
 import sys
 from pathlib import Path
+
+from extensions.cache import write_whole
 
 # RLlib imports TensorFlow where it is installed, which takes longer than all else here; no default needs it.
 sys.modules.setdefault("tensorflow", None)
@@ -51,9 +52,7 @@ def read_defaults() -> dict[str, dict[str, object]]:
 
 def main() -> None:
     """Write the file, whole or not at all."""
-    half = FILE.with_name(f".{FILE.name}.{os.getpid()}")
-    half.write_text(json.dumps(read_defaults(), indent=1) + "\n", encoding="utf-8")
-    half.replace(FILE)
+    write_whole(FILE, json.dumps(read_defaults(), indent=1) + "\n")
     print(f"Wrote {FILE.name}.")
 
 

@@ -15,13 +15,14 @@ an error that names another place. Then the folder was gone too. So each algorit
 
 import functools
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from extensions.cache import write_whole
 
 FILE = Path(__file__).resolve().parent.parent / "results" / "rllib_history.json"
 # The folder and the class of each. VDN and independent Q-learning were QMIX, with mixer="vdn" and mixer=None.
@@ -116,9 +117,7 @@ def main() -> None:
             states(version)
         return
     found = history(releases())
-    half = FILE.with_name(f".{FILE.name}.{os.getpid()}")
-    half.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    half.replace(FILE)
+    write_whole(FILE, json.dumps(found, indent=1) + "\n")
     print(f"Wrote {FILE.name}.")
 
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from extensions.cache import write_whole
 from extensions.records import ALIKE, FORM
 from runner.judge import VERDICT, judge
 from runner.pages import Origin, Program, has_target
@@ -126,10 +127,7 @@ def _write(file: Path, data: dict) -> None:
     number = r"(-?[\d.]+|null)"
     text = re.sub(rf"\[\s+{number},\s+{number},\s+{number}\s+\]", r"[\1, \2, \3]", text)
     text = re.sub(rf"\[\s+{number},\s+{number}\s+\]", r"[\1, \2]", text)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.{os.getpid()}")
-    half.write_text(text + "\n", encoding="utf-8")
-    half.replace(file)
+    write_whole(file, text + "\n")
 
 
 def _cores() -> list[int]:

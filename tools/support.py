@@ -8,7 +8,6 @@ only those and prints what came out.
 import importlib
 import json
 import logging
-import os
 import sys
 import tempfile
 import warnings
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+
+from extensions.cache import write_whole
 
 FILE = Path(__file__).resolve().parent.parent / "results" / "rllib_support.json"
 ALGORITHMS = ("PPO", "APPO", "IMPALA", "DQN", "SAC", "TQC", "DreamerV3", "BC", "MARWIL", "CQL", "IQL")
@@ -168,9 +169,7 @@ def main() -> None:
             sys.exit(f"RLlib's algorithms here are {', '.join(ALGORITHMS)}; there is no {unknown[0]}.")
         print("#", json.dumps(read_support(names), indent=1))
         return
-    half = FILE.with_name(f".{FILE.name}.{os.getpid()}")
-    half.write_text(json.dumps(read_support(), indent=1) + "\n", encoding="utf-8")
-    half.replace(FILE)
+    write_whole(FILE, json.dumps(read_support(), indent=1) + "\n")
     print(f"Wrote {FILE.name}.")
 
 

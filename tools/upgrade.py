@@ -14,7 +14,6 @@ import datetime
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from extensions.cache import write_whole
 from runner.judge import judge
 from runner.pages import Program, read_programs
 from runner.process import run_program
@@ -75,15 +75,8 @@ def requirements(number: str, asked: list[Requirement]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _last_error(lines: list[tuple[str, str]]) -> str:
-    """The last line that looks like an error's, else the last line at all."""
-    texts = [re.sub(r"\x1b\[[\d;]*m", "", line).strip() for _, line in lines if line.strip()]
-    errors = [text for text in texts if re.match(r"^[\w.]*(Error|Exception|Exit|Interrupt)\b", text)]
-    return (errors or texts or ["It printed nothing."])[-1][:300]
-
-
 def _try(program: Program, key: str) -> dict:
-    """What is wrong with how one program ends here: `problem` is None if it does all that its page says."""
+    """What is wrong with how one program ends here, and the last line of its error; None if nothing is."""
     part = PARTS / version("ray") / f"{key}.json"
     if part.is_file():
         return json.loads(part.read_text(encoding="utf-8"))
@@ -91,17 +84,15 @@ def _try(program: Program, key: str) -> dict:
         program.code, file_name=program.file_name, language=program.language, limit=SLACK * program.limit
     )
     problem = judge(program, outcome)
-    found = {"problem": problem, "error": problem and _last_error(outcome.lines)}
+    error = outcome.error.strip().splitlines()[-1][:300] if problem and outcome.error else problem
+    found = {"problem": problem, "error": error}
     _write(part, found)
     print(f"{program.file_name}: {problem or 'runs'}, {outcome.seconds:.0f} s", flush=True)
     return found
 
 
 def _write(file: Path, data: dict) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.{os.getpid()}")
-    half.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    half.replace(file)
+    write_whole(file, json.dumps(data, indent=1) + "\n")
 
 
 def _programs() -> dict[str, tuple[str, Program]]:
@@ -179,8 +170,7 @@ def main() -> int:
         return 1
     folder = ROOT / f".venv-ray-{number}"
     file = PARTS / f"requirements-{number}.txt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(requirements(number, asked), encoding="utf-8")
+    write_whole(file, requirements(number, asked))
     script = ROOT / "tools" / "environment.sh"
     made = subprocess.run([script, folder.name, file], cwd=ROOT, env={"PYTHON": sys.executable} | os.environ)
     if made.returncode != 0:
