@@ -143,7 +143,8 @@ def run(jobs: int) -> int:
     broken = [one for one in tried if one["problem"]]
     lines = [f"With Ray {release}, {len(tried) - len(broken)} of {len(tried)} programs run unchanged."]
     for one in broken:
-        lines.append(f"- `{one['program']}` on `{one['page']}`: {one['problem']}: `{one['error']}`")
+        error = "" if one["error"] == one["problem"] else f": `{one['error']}`"
+        lines.append(f"- `{one['program']}` on `{one['page']}`: {one['problem']}{error}")
     text = "\n".join(lines)
     BROKEN.write_text(text + "\n", encoding="utf-8")  # for the summary of the workflow
     print(f"\n{text}")
