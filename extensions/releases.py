@@ -31,19 +31,18 @@ def tried(folder: Path = RELEASES) -> dict[str, dict]:
     return {release: found[release] for release in sorted(found, key=Version)}
 
 
-def _name(entry: dict) -> str:
-    """`examples/x.py`, or the page and the number of a program that stands on the page itself."""
+def _name(entry: dict, md) -> str:
+    """The example, or the number of a program that stands on the page itself; a link to that page.
+
+    The link is resolved and checked by MkDocs as any other.
+    """
     file, _, number = entry["program"].partition("#")
-    return f"<code>{html.escape(file)}</code>" + (f", program {number}" if number else "")
-
-
-def _page(entry: dict, md) -> str:
-    """A link to the program's page, resolved and checked by MkDocs as any other."""
-    page = entry["page"].removeprefix("docs/")
-    href = f"../{page}"
+    href = "../" + entry["page"].removeprefix("docs/")
     if "relpath" in md.treeprocessors:
         href = md.treeprocessors["relpath"].path_to_url(href)
-    return f'<a href="{html.escape(href)}">{html.escape(page.removesuffix(".md"))}</a>'
+    name = file.removeprefix("docs/").removesuffix(".md") if number else file.removeprefix("examples/")
+    text = html.escape(name).replace("/", "/<wbr>") + (f", program {number}" if number else "")
+    return f'<a href="{html.escape(href)}">{text}</a>'
 
 
 def _changed(entry: dict) -> bool:
@@ -54,12 +53,12 @@ def _changed(entry: dict) -> bool:
 def breaks(releases: dict[str, dict], md) -> str:
     """A table of the programs that do not run unchanged: where, with which release, and with what error."""
     rows = [
-        [release, _name(entry), _page(entry, md), f"<code>{html.escape(entry['error'])}</code>"]
+        [release, _name(entry, md), f"<code>{html.escape(entry['error'])}</code>"]
         for release, data in reversed(releases.items())
         for entry in data["programs"]
         if entry["problem"]
     ]
-    heads = ["release", "program", "page", "last line of the error"]
+    heads = ["release", "program", "last line of the error"]
     return table("Programs that break with another release", "releases", heads, rows)
 
 
@@ -74,13 +73,12 @@ def oldest(releases: dict[str, dict], md) -> str:
                 runs[entry["program"]] = release
     rows = [
         [
-            _name(entry),
-            _page(entry, md),
+            _name(entry, md),
             runs.get(name, pinned()["ray"]) + (", but it has changed since" if _changed(entry) else ""),
         ]
         for name, entry in sorted(entries.items(), key=lambda item: (item[1]["page"], item[0]))
     ]
-    return table("Releases on which each program runs", "releases", ["program", "page", "oldest"], rows)
+    return table("Releases on which each program runs", "releases", ["program", "oldest"], rows)
 
 
 def formatter(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:

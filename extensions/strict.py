@@ -53,7 +53,7 @@ _PATTERNS = {what: re.compile(pattern, re.MULTILINE) for what, pattern in _RAW.i
 # Most of a page is coloured code and pictures; without them it is parsed ten times as fast.
 _BULK = re.compile(r"<!--.*?-->|<(pre|svg|math|script|style)\b.*?</\1\s*>", re.DOTALL)
 _BREAK = re.compile(r"[\n\ufffc]")  # what stands on both sides of it may be apart in the source
-_INLINE_LANGUAGE = re.compile(r"\s*(?:#!|:::)\w")
+_INLINE_LANGUAGE = re.compile(r"^\s*(?:#!|:::)\w|#!\w+ \w")
 _NOT_TEXT = {"code", "pre", "math", "script", "style", "svg"}
 _WITHIN_TEXT = re.compile("a|abbr|b|cite|del|em|i|ins|kbd|label|mark|q|s|small|span|strong|sub|sup|u|wbr")
 
@@ -110,7 +110,7 @@ def leftovers(html: str) -> list[Leftover]:
     if page.inside:
         found.append(Leftover("an open tag", f"<{page.inside[0]}", ""))
     for code in page.codes:
-        if _INLINE_LANGUAGE.match(code):
+        if _INLINE_LANGUAGE.search(code):
             found.append(Leftover("inline code with a language", code.strip(), ""))
         elif "\n" in code.strip():  # what Markdown makes of a fence that superfences does not take
             found.append(Leftover("code over several lines", code.strip().split("\n")[0], ""))

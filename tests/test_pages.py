@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from extensions import catalogue
 from extensions.records import RESULTS
@@ -149,7 +150,8 @@ def test_an_approach_page_has_its_form(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_page_says_what_it_is_about(page):
-    assert re.match(r"---\ndescription: .{30,160}\n---\n", page.read_text(encoding="utf-8"))
+    [head] = re.match(r"---\n(description: .{30,160}\n)---\n", page.read_text(encoding="utf-8")).groups()
+    assert set(yaml.safe_load(head)) == {"description"}  # a colon in it, say, would show it all on the page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

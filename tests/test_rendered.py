@@ -340,6 +340,7 @@ def refusal(page: Path, text: str) -> str:
         ('Words --8<-- "snippets/abbreviations.md"', "an include"),
         ('<div>\n;--8<-- "examples/x.py"\n</div>', "an include"),
         ("`#!result`", "inline code with a language as it is written: '#!result'"),
+        ("`ray==#!version ray`", "inline code with a language as it is written: 'ray==#!version ray'"),
         ("<code>#!version ray</code>", "inline code with a language"),
         ("<div>`#!version ray`</div>", "a backtick"),
         ("`` `#!version ray` ", "a backtick"),

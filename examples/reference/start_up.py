@@ -13,12 +13,12 @@ def lap(what):
     last = time.perf_counter()
 
 
-import logging  # noqa: E402
-import os  # noqa: E402
+import logging
+import os
 
-import ray  # noqa: E402
-import torch  # noqa: E402
-from ray.rllib.algorithms.ppo import PPOConfig  # noqa: E402
+import ray
+import torch
+from ray.rllib.algorithms.ppo import PPOConfig
 
 lap("import of Ray, PyTorch and RLlib")
 
