@@ -1,8 +1,8 @@
 """Which programs a test run runs, and which rest on their records.
 
 A snippet, and a program that stands on the page itself, always runs. Of the examples run
-- those whose file, page or included file was touched within the last day before HEAD, or is changed in the
-  working tree, and those whose record is not of their source;
+- those whose file or page (or a file with a fence that the page includes) was touched within the last day
+  before HEAD or is changed in the working tree, and those without a record of their present source;
 - an eighth of the others, drawn by the hash of the commit: the same for whoever runs that commit, and
   another at the next.
 The rest rests on records, which `tests/test_results.py` checks in every run.
@@ -43,7 +43,7 @@ class Record:
 class Selection:
     """Why each example runs or rests, by its file; and the records that they rest on."""
 
-    why: dict[Path, str]
+    why: dict[Path | None, str]
     records: dict[Path, Record] = field(default_factory=dict)
     changes: set[Path] | None = None
     commit: str | None = None
@@ -57,22 +57,22 @@ class Selection:
 
     def reason(self, program: Program) -> str:
         """`CHANGED`, `TURN`, `ALWAYS` or `RESTS`."""
-        example = whole_example(program)
-        return ALWAYS if example is None else self.why.get(example, ALWAYS)
+        return self.why.get(whole_file(program), ALWAYS)
 
     def expected_seconds(self, program: Program) -> float:
         """About how long the program takes, by its record where it has one."""
-        example = whole_example(program)
-        if example is None:
+        example = whole_file(program)
+        if example not in self.why:
             return PAGE_PROGRAM_SECONDS
         return self.records[example].seconds if example in self.records else EXAMPLE_SECONDS
 
 
-def whole_example(program: Program) -> Path | None:
-    """The example that the program is, line by line; None for a snippet, a part, or a program of the page."""
+def whole_file(program: Program) -> Path | None:
+    """The example or snippet that the program is, line by line; None for a part, or a program of the page."""
     files = {origin.file.resolve() for origin in program.origins}
-    if len(files) != 1 or "examples" not in (file := files.pop()).parts:
+    if len(files) != 1:
         return None
+    file = files.pop()
     return file if file.read_text(encoding="utf-8").strip() == program.code.strip() else None
 
 
@@ -140,10 +140,11 @@ def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
     """
     root = root.resolve()
     sources: dict[Path, set[Path]] = {}  # of each example: what it was read from, its pages among them
-    for page, programs in pages.items():
+    for programs in pages.values():
         for program in programs:
-            if example := whole_example(program):
-                read_from = {origin.file.resolve() for origin in program.origins} | {page.resolve()}
+            example = whole_file(program)
+            if example and example.is_relative_to(root / "examples"):
+                read_from = {file.resolve() for file in program.files}
                 sources.setdefault(example, set()).update(read_from)
     records = {example: record for example in sources if (record := read_record(example, root))}
     changes, commit = touched(root), _git(root, "rev-parse", "HEAD")

@@ -64,7 +64,10 @@ class Repository:
             for who in ("AUTHOR", "COMMITTER")
             for what in ("NAME", "EMAIL")
         }
-        env = os.environ | people | {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        # A hook of git names its own repository; and somebody's settings may sign commits, say.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        env |= people | {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
         return subprocess.run(
             ["git", *arguments], cwd=self.folder, env=env, check=True, capture_output=True, text=True
         ).stdout
@@ -129,6 +132,58 @@ def test_examples_of_a_changed_page_run(repository):
     page.write_text(page.read_text() + "\nOne more sentence.\n")
     repository.commit(NOW)
     assert repository.changed() == FIRST_PAGE
+
+
+def test_text_that_a_page_includes_changes_no_program(repository):
+    repository.write("snippets/note.md", "Another note.\n")
+    repository.commit(NOW)
+    assert repository.changed() == set()
+
+
+def test_a_fence_may_stand_in_an_included_file(repository):
+    """What stands around the program there, its limit say, is not on the page."""
+    fence = '<!-- program: limit {} -->\n\n```python\n--8<-- "examples/e16.py"\n```\n'
+    repository.example("e16", 16)
+    repository.write("snippets/fence.md", fence.format(90))
+    repository.page("three", [], '--8<-- "snippets/fence.md"\n')
+    repository.commit("2026-02-03T01:00:00Z")
+    repository.write("snippets/fence.md", fence.format(30))
+    repository.commit("2026-02-05T00:00:00Z")
+    assert repository.changed() == {"e16"}
+
+
+def test_a_renamed_example_runs(repository):
+    repository.git("mv", "examples/e15.py", "examples/e16.py")
+    repository.git("mv", "results/e15.json", "results/e16.json")
+    repository.page("two", [f"e{number:02d}" for number in (*range(8, 15), 16)], "")
+    repository.commit(NOW)
+    assert "e16" in repository.changed()
+
+
+def test_what_a_merge_brings_counts(repository):
+    """Its commits are older than a day; here they are new."""
+    repository.git("checkout", "--quiet", "-b", "branch")
+    repository.example("e03", 33)
+    repository.commit("2026-02-03T01:00:00Z")
+    repository.git("checkout", "--quiet", "main")
+    repository.write("README.md", "Meanwhile.\n")
+    repository.commit("2026-02-03T02:00:00Z")
+    repository.git("merge", "--quiet", "--no-ff", "branch", date="2026-02-06T00:00:00Z")
+    assert repository.changed() == {"e03"}
+
+
+def test_a_program_in_snippets_runs_also_below_a_folder_called_examples(tmp_path):
+    repository = Repository(tmp_path / "examples" / "clone")
+    repository.write("snippets/short.py", "print('short')\n")
+    repository.write("docs/three.md", '```python\n--8<-- "snippets/short.py"\n```\n')
+    repository.commit(NOW)
+    page = repository.folder / "docs" / "three.md"
+    pages = {page: read_programs(page, repository.folder)}
+    chosen = selection.select(pages, repository.folder)
+    assert chosen.why == {}
+    [program] = pages[page]
+    assert chosen.reason(program) == ALWAYS
+    assert chosen.expected_seconds(program) == selection.PAGE_PROGRAM_SECONDS
 
 
 def test_a_change_in_the_working_tree_counts(repository):
@@ -199,7 +254,7 @@ def test_a_part_of_an_example_is_a_program_of_the_page(repository):
     repository.write("examples/e03.py", "# --8<-- [start:a]\nprint(1)\n# --8<-- [end:a]\nprint(2)\n")
     repository.write("docs/part.md", '```python\n--8<-- "examples/e03.py:a"\n```\n')
     [program] = read_programs(repository.folder / "docs" / "part.md", repository.folder)
-    assert selection.whole_example(program) is None
+    assert selection.whole_file(program) is None
     assert selection.Selection({}).reason(program) == ALWAYS
 
 
@@ -305,7 +360,27 @@ def test_all_shards_together_run_everything_once(repository):
 
 
 @pytest.mark.parametrize("option", ["3/2", "0/2", "two"])
-def test_a_shard_that_there_cannot_be(repository, option):
-    result = pytest_in(repository, "--shard", option)
-    assert result.returncode != 0
-    assert f"A shard is written like 2/6, the second of six, not {option}." in result.stderr + result.stdout
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "workers"])
+def test_a_shard_that_there_cannot_be(repository, option, workers):
+    result = pytest_in(repository, "--shard", option, *workers)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"A shard is written like 2/6, the second of six, not {option}." in result.stderr
+    assert "Traceback" not in result.stderr and "INTERNALERROR" not in result.stdout
+
+
+@pytest.mark.slow
+def test_two_fences_in_the_same_line_of_two_files_both_run(repository):
+    """On workers, pytest-xdist runs one item of each name."""
+    fence = "Text.\n\n```python\n{}\n```\n"
+    repository.write("snippets/fence.md", fence.format("raise SystemExit('the second')"))
+    repository.write("docs/three.md", fence.format("print(1)") + '\n--8<-- "snippets/fence.md"\n')
+    for workers in ([], ["-n", "2"]):
+        result = pytest_in(repository, *workers, "docs/three.md")
+        assert "1 failed, 1 passed" in result.stdout, result.stdout
+        assert "2 programs ran" in result.stdout
+
+
+@pytest.mark.slow
+def test_it_needs_no_xdist(repository):
+    result = pytest_in(repository, "-p", "no:xdist", "docs/two.md")
+    assert result.returncode == 0 and "9 passed" in result.stdout, result.stdout

@@ -26,7 +26,7 @@ from extensions.cache import write_whole
 from runner.judge import judge
 from runner.pages import Program, read_programs
 from runner.process import run_program
-from runner.selection import whole_example
+from runner.selection import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASES = ROOT / "results" / "releases"
@@ -98,22 +98,22 @@ def _write(file: Path, data: dict) -> None:
 def _programs() -> dict[str, tuple[str, Program]]:
     """Each program of the site once: by the hash of what it is, its name and itself.
 
-    The name is `examples/algorithms/ppo.py`, or `docs/index.md#2` for the second program on a page.
+    The name is that of its file, or `docs/index.md#2` for the second program on a page.
     """
     found: dict[str, tuple[str, Program]] = {}
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for number, program in enumerate(read_programs(page, ROOT), 1):
             text = f"{program.language}\n{program.fails_with}\n{program.expected_output}\n{program.code}"
-            example = whole_example(program)
-            name = example.relative_to(ROOT) if example else f"{page.relative_to(ROOT)}#{number}"
+            file = whole_file(program)
+            name = file.relative_to(ROOT) if file else f"{page.relative_to(ROOT)}#{number}"
             found.setdefault(hashlib.sha256(text.encode()).hexdigest()[:16], (str(name), program))
     return found
 
 
 def _source_hash(program: Program) -> str:
-    """Of an example its file's hash, as in its record; so the site can tell whether it has changed since."""
-    example = whole_example(program)
-    return hashlib.sha256(example.read_bytes() if example else program.code.encode()).hexdigest()
+    """Of an example or a snippet its file's hash; so the site can tell whether it has changed since."""
+    file = whole_file(program)
+    return hashlib.sha256(file.read_bytes() if file else program.code.encode()).hexdigest()
 
 
 def run(jobs: int) -> int:
