@@ -164,7 +164,7 @@ def test_what_a_merge_brings_counts(repository):
     """Its commits are older than a day; here they are new."""
     repository.git("checkout", "--quiet", "-b", "branch")
     repository.example("e03", 33)
-    repository.commit("2026-02-03T01:00:00Z")
+    repository.commit("2026-02-03T05:00:00Z")
     repository.git("checkout", "--quiet", "main")
     repository.write("README.md", "Meanwhile.\n")
     repository.commit("2026-02-03T02:00:00Z")
@@ -223,6 +223,16 @@ def test_where_the_last_day_cannot_be_known_everything_runs(repository, tmp_path
         repository.git("clone", "--quiet", "--depth=1", f"file://{repository.folder}", str(shallow))
         repository.folder = shallow
     assert repository.changed() == EVERY
+
+
+def test_an_example_is_expected_to_take_the_median_of_its_record(repository):
+    page = repository.folder / "docs" / "one.md"
+    programs = read_programs(page, repository.folder)
+    chosen = selection.select({page: programs}, repository.folder)
+    assert [chosen.expected_seconds(program) for program in programs] == [12.0 + n for n in range(8)]
+    (repository.folder / "results" / "e03.json").unlink()
+    chosen = selection.select({page: programs}, repository.folder)
+    assert chosen.expected_seconds(programs[3]) == selection.EXAMPLE_SECONDS
 
 
 def test_two_clones_of_a_commit_draw_the_same(repository):
@@ -330,6 +340,7 @@ def test_a_test_that_trains_has_its_turn_in_one_of_eight_commits(tmp_path):
     assert 120 < reasons.count(TURN) < 280 and CHANGED not in reasons
     changed = selection.Selection({}, changes={tmp_path}, commit="1")
     assert changed.reason_of_test("test", [tmp_path]) == CHANGED
+    assert changed.reason_of_test("test", [tmp_path / "folder" / ".."]) == CHANGED
     unknown = selection.Selection({}, changes=None, commit="1")
     assert unknown.reason_of_test("test", [tmp_path]) == CHANGED
 

@@ -497,7 +497,7 @@ def test_another_release_keeps_every_pin_that_it_allows():
 
 @pytest.mark.slow
 def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
-    """Three programs, one of which fails; run again, none of them runs anew."""
+    """Three programs, two of which fail; after an interruption none runs anew, after a list each does."""
     runs = tmp_path / "runs"
     runs.touch()  # a new file would be one that a program leaves behind
     count = f"open({str(runs)!r}, 'a').write('x')\n"
@@ -517,9 +517,15 @@ def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(upgrade, "RELEASES", tmp_path / "releases")
     monkeypatch.setattr(upgrade, "PARTS", tmp_path / "parts")
     monkeypatch.setattr(upgrade, "BROKEN", tmp_path / "parts" / "broken.md")
-    for _ in range(2):
-        assert upgrade.run(jobs=2) == 1
-        assert runs.read_text() == "xxx"
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(upgrade, "_source_hash", lambda program: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            upgrade.run(jobs=2)
+    assert runs.read_text() == "xxx" and not (tmp_path / "releases").exists()
+    assert upgrade.run(jobs=2) == 1
+    assert runs.read_text() == "xxx"
+    assert upgrade.run(jobs=2) == 1
+    assert runs.read_text() == "xxxxxx"
     [file] = (tmp_path / "releases").glob("*.json")
     data = json.loads(file.read_text())
     assert file.stem == data["versions"]["ray"] == upgrade.version("ray")

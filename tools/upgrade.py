@@ -2,8 +2,8 @@
 
 The other release gets an environment of its own, `.venv-ray-RELEASE`, with this project's pins wherever
 that release allows them. There each program runs once, as on its page. The list is written to
-`results/releases/RELEASE.json`, whole or not at all. A finished program is kept in `.cache/releases/` at
-once, so an interrupted run goes on where it stopped.
+`results/releases/RELEASE.json`, whole or not at all. Until then a finished program is kept in
+`.cache/releases/`, so an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def requirements(number: str, asked: list[Requirement]) -> str:
 
 def _try(program: Program, key: str) -> dict:
     """What is wrong with how one program ends here, and the last line of its error; None if nothing is."""
-    part = PARTS / version("ray") / f"{key}.json"
+    part = _part(key)
     if part.is_file():
         return json.loads(part.read_text(encoding="utf-8"))
     outcome = run_program(
@@ -89,6 +89,16 @@ def _try(program: Program, key: str) -> dict:
     _write(part, found)
     print(f"{program.file_name}: {problem or 'runs'}, {outcome.seconds:.0f} s", flush=True)
     return found
+
+
+def _part(key: str) -> Path:
+    """Where a finished program is kept until the list is written: it is of these very versions."""
+    of = hashlib.sha256(f"{key} {_versions()}".encode()).hexdigest()[:16]
+    return PARTS / version("ray") / f"{of}.json"
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name).split("+")[0] for name in PACKAGES}
 
 
 def _write(file: Path, data: dict) -> None:
@@ -103,7 +113,8 @@ def _programs() -> dict[str, tuple[str, Program]]:
     found: dict[str, tuple[str, Program]] = {}
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for number, program in enumerate(read_programs(page, ROOT), 1):
-            text = f"{program.language}\n{program.fails_with}\n{program.expected_output}\n{program.code}"
+            asked = [program.fails_with, program.expected_output, program.deprecated]
+            text = f"{program.language}\n{asked}\n{program.code}"
             file = whole_file(program)
             name = file.relative_to(ROOT) if file else f"{page.relative_to(ROOT)}#{number}"
             found.setdefault(hashlib.sha256(text.encode()).hexdigest()[:16], (str(name), program))
@@ -135,11 +146,13 @@ def run(jobs: int) -> int:
     _write(
         RELEASES / f"{release}.json",
         {
-            "versions": {name: version(name).split("+")[0] for name in PACKAGES},
+            "versions": _versions(),
             "tried_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "programs": sorted(tried, key=lambda one: (one["page"], one["program"])),
         },
     )
+    for key in programs:  # the next call tries anew: RLlib is not the only thing that may have changed
+        _part(key).unlink()
     broken = [one for one in tried if one["problem"]]
     lines = [f"With Ray {release}, {len(tried) - len(broken)} of {len(tried)} programs run unchanged."]
     for one in broken:
