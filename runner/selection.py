@@ -50,7 +50,7 @@ class Selection:
 
     def reason_of_test(self, name: str, files: Iterable[Path]) -> str:
         """`CHANGED`, `TURN` or `RESTS`, for a test that trains and is about `files`."""
-        if self.changes is None or not self.commit or {file.resolve() for file in files} & self.changes:
+        if self.changes is None or {file.resolve() for file in files} & self.changes:
             return CHANGED
         number = int(hashlib.sha256(f"{self.commit} {name}".encode()).hexdigest(), 16)
         return RESTS if number % SHARE else TURN
@@ -116,14 +116,13 @@ def read_record(example: Path, root: Path) -> Record | None:
         return None
 
 
-def by_turn(seconds: dict[Path, float], commit: str, root: Path) -> set[Path]:
+def by_turn(seconds: dict[Path, float], commit: str) -> set[Path]:
     """One of each eight examples of about the same length, drawn by the hash of the commit.
 
     So the time that the drawn ones take differs little from commit to commit, and each example has its turn
     about once in eight commits.
     """
-    # By the names below root: two clones of one commit draw the same.
-    order = sorted(seconds, key=lambda file: (-seconds[file], file.relative_to(root).as_posix()))
+    order = sorted(seconds, key=lambda file: (-seconds[file], str(file)))
     drawn = set()
     for start in range(0, len(order), SHARE):
         number = int(hashlib.sha256(f"{commit} {start}".encode()).hexdigest(), 16) % SHARE
@@ -150,10 +149,10 @@ def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
     changes, commit = touched(root), _git(root, "rev-parse", "HEAD")
     why = {}
     for example, files in sources.items():
-        rests = changes is not None and commit and not files & changes
+        rests = changes is not None and not files & changes
         why[example] = RESTS if rests and example in records and records[example].in_step else CHANGED
     resting = {example: records[example].seconds for example in why if why[example] == RESTS}
-    why |= dict.fromkeys(by_turn(resting, commit or "", root), TURN)
+    why |= dict.fromkeys(by_turn(resting, commit or ""), TURN)
     return Selection(why, records, changes, commit)
 
 

@@ -64,9 +64,8 @@ class Repository:
             for who in ("AUTHOR", "COMMITTER")
             for what in ("NAME", "EMAIL")
         }
-        # A hook of git names its own repository; and somebody's settings may sign commits, say.
-        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        env |= people | {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        env = os.environ | people | {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        # Somebody's own settings may sign commits, say.
         env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
         return subprocess.run(
             ["git", *arguments], cwd=self.folder, env=env, check=True, capture_output=True, text=True
@@ -88,7 +87,9 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path, monkeypatch) -> Repository:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)  # a hook of git names its own repository
     return Repository(tmp_path)
 
 
@@ -172,7 +173,7 @@ def test_what_a_merge_brings_counts(repository):
     assert repository.changed() == {"e03"}
 
 
-def test_a_program_in_snippets_runs_also_below_a_folder_called_examples(tmp_path):
+def test_a_program_in_snippets_runs_also_below_a_folder_called_examples(repository, tmp_path):
     repository = Repository(tmp_path / "examples" / "clone")
     repository.write("snippets/short.py", "print('short')\n")
     repository.write("docs/three.md", '```python\n--8<-- "snippets/short.py"\n```\n')
@@ -235,6 +236,14 @@ def test_an_example_is_expected_to_take_the_median_of_its_record(repository):
     assert chosen.expected_seconds(programs[3]) == selection.EXAMPLE_SECONDS
 
 
+def test_a_commit_that_changes_nothing_draws_anew(repository):
+    drawn = set()
+    for number in range(12):
+        repository.git("commit", "--quiet", "--allow-empty", "--message", str(number))
+        drawn.add(frozenset(name for name, why in repository.why().items() if why == TURN))
+    assert len(drawn) > 1
+
+
 def test_two_clones_of_a_commit_draw_the_same(repository):
     clone = repository.folder / "elsewhere" / "clone"
     repository.git("clone", "--quiet", str(repository.folder), str(clone))
@@ -245,7 +254,7 @@ def test_two_clones_of_a_commit_draw_the_same(repository):
 
 def test_each_example_has_its_turn_and_each_turn_takes_about_as_long(tmp_path):
     seconds = {tmp_path / f"e{number}": float(number) for number in range(1, 81)}
-    turns = [selection.by_turn(seconds, f"commit {number}", tmp_path) for number in range(100)]
+    turns = [selection.by_turn(seconds, f"commit {number}") for number in range(100)]
     assert set.union(*turns) == set(seconds)
     assert {len(turn) for turn in turns} == {10}
     assert len({frozenset(turn) for turn in turns}) > 90
@@ -256,7 +265,7 @@ def test_each_example_has_its_turn_and_each_turn_takes_about_as_long(tmp_path):
 def test_the_last_examples_have_their_turn_as_often_as_others(tmp_path):
     """Eleven examples: the last three are a group of their own, which is not always drawn from."""
     seconds = {tmp_path / f"e{number:02d}": 1.0 for number in range(11)}
-    drawn = [file for number in range(2000) for file in selection.by_turn(seconds, str(number), tmp_path)]
+    drawn = [file for number in range(2000) for file in selection.by_turn(seconds, str(number))]
     assert all(150 < drawn.count(file) < 350 for file in seconds)
 
 

@@ -9,12 +9,13 @@ import stat
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from runner.pages import has_target
+from runner.pages import Program, has_target
 from runner.process import Outcome
 from tests.conftest import ROOT
 from tools import programs, record, speed, upgrade
@@ -495,6 +496,50 @@ def test_another_release_keeps_every_pin_that_it_allows():
     assert len(lines) == len(packages)
 
 
+def test_the_pinned_release_is_not_tried(tmp_path, monkeypatch, capsys):
+    """Nor is there a trial of it on the page about versions."""
+    number = upgrade.pinned()["ray"]
+    monkeypatch.setattr(upgrade, "BROKEN", tmp_path / "broken.md")
+    monkeypatch.setattr(upgrade, "resolve", lambda release: (number, []))
+    monkeypatch.setattr(sys, "argv", ["upgrade"])
+    assert upgrade.main() == 0
+    assert capsys.readouterr().out == (tmp_path / "broken.md").read_text()
+    assert f"Ray {number} is the release that is pinned here" in (tmp_path / "broken.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("KeyError: 'a'\nRuntimeError: " + 400 * "x", "RuntimeError: " + 286 * "x"),
+        (None, None),
+    ],
+)
+def test_a_release_has_more_time_and_its_last_line_counts(tmp_path, monkeypatch, error, said):
+    limits = []
+
+    def run(code, *, limit, **kwargs):
+        limits.append(limit)
+        return Outcome(1 if error else None, 30.0, 1.0, [], [], [], error=error)
+
+    monkeypatch.setattr(upgrade, "run_program", run)
+    monkeypatch.setattr(upgrade, "PARTS", tmp_path)
+    program = Program(tmp_path / "page.md", 1, "python", "x = 1\n", [], limit=10.0)
+    found = upgrade._try(program, "release")
+    assert limits == [30.0]
+    assert found["error"] == (said or found["problem"])
+    assert found["problem"]
+    program.fails_with = "KeyError: 'a'"
+    found = upgrade._try(program, "has to fail")
+    assert (found["error"] is None) == bool(error), "an error that the page announces breaks nothing"
+
+
+def test_what_is_kept_of_a_release_is_of_these_versions(monkeypatch):
+    kept = upgrade._part("program")
+    assert kept == upgrade._part("program") != upgrade._part("another")
+    monkeypatch.setattr(upgrade, "version", lambda name: "9" if name == "torch" else version(name))
+    assert upgrade._part("program") != kept
+
+
 @pytest.mark.slow
 def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
     """Three programs, two of which fail; after an interruption none runs anew, after a list each does."""
@@ -529,11 +574,11 @@ def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
     [file] = (tmp_path / "releases").glob("*.json")
     data = json.loads(file.read_text())
     assert file.stem == data["versions"]["ray"] == upgrade.version("ray")
-    assert {one["program"]: one["error"] for one in data["programs"]} == {
-        "examples/whole.py": None,
-        "docs/page.md#2": "KeyError: 'no such setting'",
-        "docs/page.md#3": "The team missed it.",
-    }
+    assert [(one["page"], one["program"], one["error"]) for one in data["programs"]] == [
+        ("docs/again.md", "examples/whole.py", None),
+        ("docs/page.md", "docs/page.md#2", "KeyError: 'no such setting'"),
+        ("docs/page.md", "docs/page.md#3", "The team missed it."),
+    ]
     output = capsys.readouterr()
     assert "1 of 3 programs run unchanged." in output.out
     assert "- `docs/page.md#2` on `docs/page.md`: the program failed with exit status 1" in output.out

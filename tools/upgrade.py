@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from extensions.cache import write_whole
+from extensions.results import pinned
 from runner.judge import judge
 from runner.pages import Program, read_programs
 from runner.process import run_program
@@ -159,7 +160,7 @@ def run(jobs: int) -> int:
         error = "" if one["error"] == one["problem"] else f": `{one['error']}`"
         lines.append(f"- `{one['program']}` on `{one['page']}`: {one['problem']}{error}")
     text = "\n".join(lines)
-    BROKEN.write_text(text + "\n", encoding="utf-8")  # for the summary of the workflow
+    write_whole(BROKEN, text + "\n")  # for the summary of the workflow
     print(f"\n{text}")
     if broken:
         print(f"{len(broken)} programs break with Ray {release}; they are listed above.", file=sys.stderr)
@@ -182,6 +183,11 @@ def main() -> int:
     except ValueError as error:
         print(f"pip knows no release {error} of Ray; a release is written like 2.59.0.", file=sys.stderr)
         return 1
+    if number == pinned()["ray"]:
+        sentence = f"Ray {number} is the release that is pinned here; `make test-all` runs all with it."
+        write_whole(BROKEN, sentence + "\n")
+        print(sentence)
+        return 0
     folder = ROOT / f".venv-ray-{number}"
     file = PARTS / f"requirements-{number}.txt"
     write_whole(file, requirements(number, asked))
