@@ -49,8 +49,9 @@ class Selection:
     commit: str | None = None
 
     def reason_of_test(self, name: str, files: Iterable[Path]) -> str:
-        """`CHANGED`, `TURN` or `RESTS`, for a test that trains and is about `files`."""
-        if self.changes is None or {file.resolve() for file in files} & self.changes:
+        """`CHANGED`, `TURN` or `RESTS`, for a test that trains and is about `files`, which are all there."""
+        files = {file.resolve() for file in files}
+        if self.changes is None or files & self.changes or not all(file.exists() for file in files):
             return CHANGED
         number = int(hashlib.sha256(f"{self.commit} {name}".encode()).hexdigest(), 16)
         return RESTS if number % SHARE else TURN

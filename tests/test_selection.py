@@ -350,6 +350,9 @@ def test_a_test_that_trains_has_its_turn_in_one_of_eight_commits(tmp_path):
     changed = selection.Selection({}, changes={tmp_path}, commit="1")
     assert changed.reason_of_test("test", [tmp_path]) == CHANGED
     assert changed.reason_of_test("test", [tmp_path / "folder" / ".."]) == CHANGED
+    resting = selection.Selection({}, changes=set(), commit=str(reasons.index(RESTS)))
+    assert resting.reason_of_test("test", [tmp_path]) == RESTS
+    assert resting.reason_of_test("test", [tmp_path, tmp_path / "misspelt.py"]) == CHANGED
     unknown = selection.Selection({}, changes=None, commit="1")
     assert unknown.reason_of_test("test", [tmp_path]) == CHANGED
 

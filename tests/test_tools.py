@@ -540,6 +540,16 @@ def test_what_is_kept_of_a_release_is_of_these_versions(monkeypatch):
     assert upgrade._part("program") != kept
 
 
+def test_a_program_of_which_two_pages_ask_another_thing_is_tried_twice(tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "mkdocs.yml").write_text("site_name: planted\n")
+    fence = "```python\n{'a': 1}['b']\n```\n"
+    for name, above in ("a", ""), ("b", "<!-- program: fails with \"KeyError: 'b'\" -->\n"), ("c", ""):
+        (tmp_path / "docs" / f"{name}.md").write_text(above + fence)
+    monkeypatch.setattr(upgrade, "ROOT", tmp_path)
+    assert [name for name, _ in upgrade._programs().values()] == ["docs/a.md#1", "docs/b.md#1"]
+
+
 @pytest.mark.slow
 def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
     """Three programs, two of which fail; after an interruption none runs anew, after a list each does."""
