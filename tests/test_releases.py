@@ -82,8 +82,15 @@ def test_a_program_that_changed_between_two_trials_says_so(folder):
 
 
 def test_programs_stand_in_the_order_of_their_pages(folder):
-    shown = [row[0] for row in rows(releases.oldest(releases.tried(folder), MD))]
-    assert shown == ["docs/a.md, program 2", "docs/b.md, program 1", "examples/first_agent.py"]
+    data = {"programs": [entry("docs/z.md#1"), entry("examples/first_agent.py"), entry("docs/a.md#2")]}
+    (folder / "2.60.9.json").write_text(json.dumps(data))
+    shown = [row[:2] for row in rows(releases.oldest(releases.tried(folder), MD))]
+    assert shown == [
+        ["docs/a.md, program 2", "a"],
+        ["docs/b.md, program 1", "b"],
+        ["examples/first_agent.py", "index"],
+        ["docs/z.md, program 1", "z"],
+    ]
 
 
 def test_a_trial_that_cannot_be_read_is_named(folder):

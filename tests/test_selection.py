@@ -349,6 +349,7 @@ def test_a_test_that_trains_has_its_turn_in_one_of_eight_commits(tmp_path):
     assert 120 < reasons.count(TURN) < 280 and CHANGED not in reasons
     changed = selection.Selection({}, changes={tmp_path}, commit="1")
     assert changed.reason_of_test("test", [tmp_path]) == CHANGED
+    (tmp_path / "folder").mkdir()
     assert changed.reason_of_test("test", [tmp_path / "folder" / ".."]) == CHANGED
     resting = selection.Selection({}, changes=set(), commit=str(reasons.index(RESTS)))
     assert resting.reason_of_test("test", [tmp_path]) == RESTS
@@ -363,6 +364,10 @@ def test_without_a_word_about_it_everything_runs(repository):
     assert result.returncode == 0, result.stdout
     assert "17 programs ran (1 on pages, 2 by turn, 14 others).\n" in result.stdout
     assert "17 passed in" in result.stdout
+    ran = re.findall(r"^docs/(\w+)\.md::line (\d+) PASSED", result.stdout, flags=re.MULTILINE)
+    longest_first = [("two", str(line)) for line in range(31, 2, -4)]
+    longest_first += [("one", str(line)) for line in range(31, 2, -4)] + [("two", "35")]
+    assert len(ran) == 17 and ran == longest_first, result.stdout
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The commands: what they write, what they refuse, and how they say so."""
 
+import hashlib
 import json
 import os
 import re
@@ -589,6 +590,8 @@ def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
         ("docs/page.md", "docs/page.md#2", "KeyError: 'no such setting'"),
         ("docs/page.md", "docs/page.md#3", "The team missed it."),
     ]
+    whole = hashlib.sha256((tmp_path / "examples" / "whole.py").read_bytes()).hexdigest()
+    assert data["programs"][0]["source_sha256"] == whole
     output = capsys.readouterr()
     assert "1 of 3 programs run unchanged." in output.out
     assert "- `docs/page.md#2` on `docs/page.md`: the program failed with exit status 1" in output.out
