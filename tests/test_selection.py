@@ -387,6 +387,17 @@ def test_all_shards_together_run_everything_once(repository):
     assert len(ran) == len(set(ran)) == 17
 
 
+@pytest.mark.slow
+def test_a_file_of_tests_weighs_as_much_as_all_that_is_in_it(repository):
+    many = "import pytest\n\n@pytest.mark.parametrize('number', range(900))\ndef test_a(number):\n    pass\n"
+    repository.write("tests/test_many.py", many)
+    for name in "bc":
+        training = f"import pytest\n\n@pytest.mark.training\ndef test_{name}():\n    pass\n"
+        repository.write(f"tests/test_{name}.py", training)
+    result = pytest_in(repository, "--shard", "1/2", "tests")
+    assert "900 passed, 2 deselected" in result.stdout, result.stdout[-1000:]
+
+
 @pytest.mark.parametrize("option", ["3/2", "0/2", "two"])
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "workers"])
 def test_a_shard_that_there_cannot_be(repository, option, workers):
