@@ -20,7 +20,7 @@ def tried(folder: Path = RELEASES) -> dict[str, dict]:
     """What was tried, by release, the oldest first.
 
     Raises:
-        PageError: nothing was tried yet, or a file is not what `make upgrade` writes.
+        PageError: nothing was tried yet, or a file is no JSON.
     """
     try:
         found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")}
@@ -68,14 +68,12 @@ def oldest(releases: dict[str, dict], md) -> str:
     entries: dict[str, dict] = {}
     for release, data in reversed(releases.items()):  # so the oldest that is good is written last
         for entry in data["programs"]:
-            entries.setdefault(entry["program"], entry)
+            newest = entries.setdefault(entry["program"], entry)
             if not entry["problem"]:
-                runs[entry["program"]] = release
+                changed = _changed(entry) or entry["source_sha256"] != newest["source_sha256"]
+                runs[entry["program"]] = release + (", but it has changed since" if changed else "")
     rows = [
-        [
-            _name(entry, md),
-            runs.get(name, pinned()["ray"]) + (", but it has changed since" if _changed(entry) else ""),
-        ]
+        [_name(entry, md), runs.get(name, pinned()["ray"])]
         for name, entry in sorted(entries.items(), key=lambda item: (item[1]["page"], item[0]))
     ]
     return table("Releases on which each program runs", "releases", ["program", "oldest"], rows)

@@ -70,6 +70,8 @@ class Program:
     language: str
     code: str
     origins: list[Origin]
+    files: frozenset[Path] = frozenset()
+    """Where it was read from: its code, its page, and the files with fences that the page includes."""
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
     deprecated: tuple[str, ...] = ()
@@ -276,6 +278,7 @@ def read_page(page: Path, root: Path) -> Page:
         shadows = extract_from_buffer(io.StringIO("\n".join(numbered) + "\n"), max_num_lines=100_000)
     except RuntimeError as error:
         raise PageError(f"{page.relative_to(root)}: {error}") from None
+    fenced = {page} | {fence.origin.file for fence in fences.values()}
     programs: list[Program] = []
     for block, shadow in zip(blocks, shadows, strict=True):
         if block.syntax not in RUNNABLE:
@@ -289,6 +292,7 @@ def read_page(page: Path, root: Path) -> Page:
                 language=block.syntax,
                 code=block.code.replace("\u200b```", "```"),
                 origins=[lines[number - 1].origin for number in numbers],
+                files=frozenset(fenced | {lines[number - 1].origin.file for number in numbers}),
                 limit=orders.limit,
                 fails_with=orders.fails_with,
                 deprecated=orders.deprecated,

@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def report(program: Program, outcome: Outcome, problem: str, root: Path) -> str:
     return "\n".join(lines + [f"    {line}" for line in last])
 
 
+def named(programs: list[Program]) -> Iterator[tuple[str, Program]]:
+    """The programs of a page with their names, no name twice: pytest-xdist runs only one item of each name.
+
+    A fence may stand in an included file, so two can have the same line.
+    """
+    times = Counter()
+    for program in programs:
+        times[program.line] += 1
+        again = f" ({times[program.line]})" if times[program.line] > 1 else ""
+        yield f"line {program.line}{again}", program
+
+
 class PageFile(MarkdownFile):
     """A page: an item for each program, and one that fails when there is no program."""
 
@@ -86,8 +99,8 @@ class PageFile(MarkdownFile):
             programs = read_programs(self.path, root)
         except PageError as error:
             raise self.CollectError(str(error)) from None
-        for program in programs:
-            yield ProgramItem.from_parent(self, name=f"line {program.line}", obj=program)
+        for name, program in named(programs):
+            yield ProgramItem.from_parent(self, name=name, obj=program)
         if not programs:
             message = f"{_relative(self.path, root)}: no program on this page is run."
             yield RuleItem.from_parent(self, name="has a program", message=message)
@@ -102,7 +115,7 @@ class ProgramItem(TestBlock):
         why = _reason(program, self.config)
         self.user_properties += [("program", key), ("why", why)]
         if why == selection.RESTS:
-            example = selection.whole_example(program)
+            example = selection.whole_file(program)
             self.user_properties.append(("rests on", _selection(self.config).records[example].date))
             return
         if key not in _outcomes:
@@ -201,6 +214,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector):
     ]
 
 
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist, pytest knows no such hook
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
     """Give equal programs to the same worker, which then runs one of them.
 
@@ -210,9 +224,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     from xdist.scheduler import LoadScopeScheduling
 
     keys = {
-        f"{_relative(page, config.rootpath)}::line {program.line}": _key(program)
+        f"{_relative(page, config.rootpath)}::{name}": _key(program)
         for page, programs in _programs_on_pages(config.rootpath).items()
-        for program in programs
+        for name, program in named(programs)
     }
 
     class EqualProgramsTogether(LoadScopeScheduling):
@@ -273,9 +287,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:  # equal programs run once, tests of a file one after the other
         weights[scope(item)] = seconds(item) + (0.0 if item in programs else weights.get(scope(item), 0.0))
     if option := config.getoption("shard"):
-        if not (match := re.fullmatch(r"(\d+)/(\d+)", option)) or not 1 <= int(match[1]) <= int(match[2]):
-            raise pytest.UsageError(f"A shard is written like 2/6, the second of six, not {option}.")
-        mine = selection.shard(weights, int(match[1]), int(match[2]))
+        number, of = map(int, option.split("/"))
+        mine = selection.shard(weights, number, of)
         config.hook.pytest_deselected(items=[item for item in items if scope(item) not in mine])
         items[:] = [item for item in items if scope(item) in mine]
 
@@ -362,6 +375,10 @@ class Progress:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if option := config.getoption("shard"):  # said here, before any pytest-xdist worker starts
+        match = re.fullmatch(r"(\d+)/(\d+)", option)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise pytest.UsageError(f"A shard is written like 2/6, the second of six, not {option}.")
     config.addinivalue_line("markers", "training(*files): in `make test` when a file changed, or by turn")
     # On a pytest-xdist worker nobody reads the terminal; the controller speaks for all.
     if not hasattr(config, "workerinput"):

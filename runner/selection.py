@@ -1,8 +1,8 @@
 """Which programs a test run runs, and which rest on their records.
 
 A snippet, and a program that stands on the page itself, always runs. Of the examples run
-- those whose file, page or included file was touched within the last day before HEAD, or is changed in the
-  working tree, and those whose record is not of their source;
+- those whose file or page (or a file with a fence that the page includes) was touched within the last day
+  before HEAD or is changed in the working tree, and those without a record of their present source;
 - an eighth of the others, drawn by the hash of the commit: the same for whoever runs that commit, and
   another at the next.
 The rest rests on records, which `tests/test_results.py` checks in every run.
@@ -43,36 +43,37 @@ class Record:
 class Selection:
     """Why each example runs or rests, by its file; and the records that they rest on."""
 
-    why: dict[Path, str]
+    why: dict[Path | None, str]
     records: dict[Path, Record] = field(default_factory=dict)
     changes: set[Path] | None = None
     commit: str | None = None
 
     def reason_of_test(self, name: str, files: Iterable[Path]) -> str:
-        """`CHANGED`, `TURN` or `RESTS`, for a test that trains and is about `files`."""
-        if self.changes is None or not self.commit or {file.resolve() for file in files} & self.changes:
+        """`CHANGED`, `TURN` or `RESTS`, for a test that trains and is about `files`, which are all there."""
+        files = {file.resolve() for file in files}
+        if self.changes is None or files & self.changes or not all(file.exists() for file in files):
             return CHANGED
         number = int(hashlib.sha256(f"{self.commit} {name}".encode()).hexdigest(), 16)
         return RESTS if number % SHARE else TURN
 
     def reason(self, program: Program) -> str:
         """`CHANGED`, `TURN`, `ALWAYS` or `RESTS`."""
-        example = whole_example(program)
-        return ALWAYS if example is None else self.why.get(example, ALWAYS)
+        return self.why.get(whole_file(program), ALWAYS)
 
     def expected_seconds(self, program: Program) -> float:
         """About how long the program takes, by its record where it has one."""
-        example = whole_example(program)
-        if example is None:
+        example = whole_file(program)
+        if example not in self.why:
             return PAGE_PROGRAM_SECONDS
         return self.records[example].seconds if example in self.records else EXAMPLE_SECONDS
 
 
-def whole_example(program: Program) -> Path | None:
-    """The example that the program is, line by line; None for a snippet, a part, or a program of the page."""
+def whole_file(program: Program) -> Path | None:
+    """The example or snippet that the program is, line by line; None for a part, or a program of the page."""
     files = {origin.file.resolve() for origin in program.origins}
-    if len(files) != 1 or "examples" not in (file := files.pop()).parts:
+    if len(files) != 1:
         return None
+    file = files.pop()
     return file if file.read_text(encoding="utf-8").strip() == program.code.strip() else None
 
 
@@ -116,14 +117,13 @@ def read_record(example: Path, root: Path) -> Record | None:
         return None
 
 
-def by_turn(seconds: dict[Path, float], commit: str, root: Path) -> set[Path]:
+def by_turn(seconds: dict[Path, float], commit: str) -> set[Path]:
     """One of each eight examples of about the same length, drawn by the hash of the commit.
 
     So the time that the drawn ones take differs little from commit to commit, and each example has its turn
     about once in eight commits.
     """
-    # By the names below root: two clones of one commit draw the same.
-    order = sorted(seconds, key=lambda file: (-seconds[file], file.relative_to(root).as_posix()))
+    order = sorted(seconds, key=lambda file: (-seconds[file], str(file)))
     drawn = set()
     for start in range(0, len(order), SHARE):
         number = int(hashlib.sha256(f"{commit} {start}".encode()).hexdigest(), 16) % SHARE
@@ -140,19 +140,20 @@ def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
     """
     root = root.resolve()
     sources: dict[Path, set[Path]] = {}  # of each example: what it was read from, its pages among them
-    for page, programs in pages.items():
+    for programs in pages.values():
         for program in programs:
-            if example := whole_example(program):
-                read_from = {origin.file.resolve() for origin in program.origins} | {page.resolve()}
+            example = whole_file(program)
+            if example and example.is_relative_to(root / "examples"):
+                read_from = {file.resolve() for file in program.files}
                 sources.setdefault(example, set()).update(read_from)
     records = {example: record for example in sources if (record := read_record(example, root))}
     changes, commit = touched(root), _git(root, "rev-parse", "HEAD")
     why = {}
     for example, files in sources.items():
-        rests = changes is not None and commit and not files & changes
+        rests = changes is not None and not files & changes
         why[example] = RESTS if rests and example in records and records[example].in_step else CHANGED
     resting = {example: records[example].seconds for example in why if why[example] == RESTS}
-    why |= dict.fromkeys(by_turn(resting, commit or "", root), TURN)
+    why |= dict.fromkeys(by_turn(resting, commit or ""), TURN)
     return Selection(why, records, changes, commit)
 
 

@@ -71,6 +71,34 @@ def test_a_program_that_has_changed_since_says_so(folder):
     )
 
 
+def test_a_program_that_changed_between_two_trials_says_so(folder):
+    """The release shown is that of the older source, whatever the newer trial saw."""
+    data = {"programs": [entry("examples/first_agent.py", source="0"), entry("docs/a.md#2", source="0")]}
+    (folder / "2.9.3.json").write_text(json.dumps(data))
+    shown = {row[0]: row[1] for row in rows(releases.oldest(releases.tried(folder), MD))}
+    assert shown["first_agent.py"] == "2.9.3, but it has changed since"
+    assert shown["a, program 2"] == "2.9.3, but it has changed since"
+
+
+def test_programs_stand_in_the_order_of_their_pages(folder):
+    data = {"programs": [entry("docs/z.md#1"), entry("examples/first_agent.py"), entry("docs/a.md#2")]}
+    (folder / "2.60.9.json").write_text(json.dumps(data))
+    shown = [row[0] for row in rows(releases.oldest(releases.tried(folder), MD))]
+    assert shown == ["a, program 2", "b, program 1", "first_agent.py", "z, program 1"]
+
+
+def test_a_trial_that_cannot_be_read_is_named(folder):
+    (folder / "2.9.3.json").write_text("{")
+    with pytest.raises(PageError, match=r"A file in .* cannot be read \("):
+        releases.tried(folder)
+
+
+def test_the_link_to_a_page_is_resolved_by_mkdocs(folder):
+    resolved = SimpleNamespace(path_to_url=lambda href: href.replace("../a.md", "../a/index.html"))
+    md = SimpleNamespace(treeprocessors={"relpath": resolved})
+    assert '<a href="../a/index.html">a, program 2</a>' in releases.breaks(releases.tried(folder), md)
+
+
 def test_without_a_trial_the_page_says_how_to_make_one(tmp_path):
     with pytest.raises(PageError, match="do it with: make upgrade RAY="):
         releases.tried(tmp_path)

@@ -65,6 +65,8 @@ class Repository:
             for what in ("NAME", "EMAIL")
         }
         env = os.environ | people | {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+        # Somebody's own settings may sign commits, say.
+        env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
         return subprocess.run(
             ["git", *arguments], cwd=self.folder, env=env, check=True, capture_output=True, text=True
         ).stdout
@@ -85,7 +87,9 @@ class Repository:
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path, monkeypatch) -> Repository:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)  # a hook of git names its own repository
     return Repository(tmp_path)
 
 
@@ -131,6 +135,58 @@ def test_examples_of_a_changed_page_run(repository):
     assert repository.changed() == FIRST_PAGE
 
 
+def test_text_that_a_page_includes_changes_no_program(repository):
+    repository.write("snippets/note.md", "Another note.\n")
+    repository.commit(NOW)
+    assert repository.changed() == set()
+
+
+def test_a_fence_may_stand_in_an_included_file(repository):
+    """What stands around the program there, its limit say, is not on the page."""
+    fence = '<!-- program: limit {} -->\n\n```python\n--8<-- "examples/e16.py"\n```\n'
+    repository.example("e16", 16)
+    repository.write("snippets/fence.md", fence.format(90))
+    repository.page("three", [], '--8<-- "snippets/fence.md"\n')
+    repository.commit("2026-02-03T01:00:00Z")
+    repository.write("snippets/fence.md", fence.format(30))
+    repository.commit("2026-02-05T00:00:00Z")
+    assert repository.changed() == {"e16"}
+
+
+def test_a_renamed_example_runs(repository):
+    repository.git("mv", "examples/e15.py", "examples/e16.py")
+    repository.git("mv", "results/e15.json", "results/e16.json")
+    repository.page("two", [f"e{number:02d}" for number in (*range(8, 15), 16)], "")
+    repository.commit(NOW)
+    assert "e16" in repository.changed()
+
+
+def test_what_a_merge_brings_counts(repository):
+    """Its commits are older than a day; here they are new."""
+    repository.git("checkout", "--quiet", "-b", "branch")
+    repository.example("e03", 33)
+    repository.commit("2026-02-03T05:00:00Z")
+    repository.git("checkout", "--quiet", "main")
+    repository.write("README.md", "Meanwhile.\n")
+    repository.commit("2026-02-03T02:00:00Z")
+    repository.git("merge", "--quiet", "--no-ff", "branch", date="2026-02-06T00:00:00Z")
+    assert repository.changed() == {"e03"}
+
+
+def test_a_program_in_snippets_runs_also_below_a_folder_called_examples(repository, tmp_path):
+    repository = Repository(tmp_path / "examples" / "clone")
+    repository.write("snippets/short.py", "print('short')\n")
+    repository.write("docs/three.md", '```python\n--8<-- "snippets/short.py"\n```\n')
+    repository.commit(NOW)
+    page = repository.folder / "docs" / "three.md"
+    pages = {page: read_programs(page, repository.folder)}
+    chosen = selection.select(pages, repository.folder)
+    assert chosen.why == {}
+    [program] = pages[page]
+    assert chosen.reason(program) == ALWAYS
+    assert chosen.expected_seconds(program) == selection.PAGE_PROGRAM_SECONDS
+
+
 def test_a_change_in_the_working_tree_counts(repository):
     repository.example("e03", 33)
     assert repository.changed() == {"e03"}
@@ -170,6 +226,24 @@ def test_where_the_last_day_cannot_be_known_everything_runs(repository, tmp_path
     assert repository.changed() == EVERY
 
 
+def test_an_example_is_expected_to_take_the_median_of_its_record(repository):
+    page = repository.folder / "docs" / "one.md"
+    programs = read_programs(page, repository.folder)
+    chosen = selection.select({page: programs}, repository.folder)
+    assert [chosen.expected_seconds(program) for program in programs] == [12.0 + n for n in range(8)]
+    (repository.folder / "results" / "e03.json").unlink()
+    chosen = selection.select({page: programs}, repository.folder)
+    assert chosen.expected_seconds(programs[3]) == selection.EXAMPLE_SECONDS
+
+
+def test_a_commit_that_changes_nothing_draws_anew(repository):
+    drawn = set()
+    for number in range(12):
+        repository.git("commit", "--quiet", "--allow-empty", "--message", str(number))
+        drawn.add(frozenset(name for name, why in repository.why().items() if why == TURN))
+    assert len(drawn) > 1
+
+
 def test_two_clones_of_a_commit_draw_the_same(repository):
     clone = repository.folder / "elsewhere" / "clone"
     repository.git("clone", "--quiet", str(repository.folder), str(clone))
@@ -180,7 +254,7 @@ def test_two_clones_of_a_commit_draw_the_same(repository):
 
 def test_each_example_has_its_turn_and_each_turn_takes_about_as_long(tmp_path):
     seconds = {tmp_path / f"e{number}": float(number) for number in range(1, 81)}
-    turns = [selection.by_turn(seconds, f"commit {number}", tmp_path) for number in range(100)]
+    turns = [selection.by_turn(seconds, f"commit {number}") for number in range(100)]
     assert set.union(*turns) == set(seconds)
     assert {len(turn) for turn in turns} == {10}
     assert len({frozenset(turn) for turn in turns}) > 90
@@ -191,7 +265,7 @@ def test_each_example_has_its_turn_and_each_turn_takes_about_as_long(tmp_path):
 def test_the_last_examples_have_their_turn_as_often_as_others(tmp_path):
     """Eleven examples: the last three are a group of their own, which is not always drawn from."""
     seconds = {tmp_path / f"e{number:02d}": 1.0 for number in range(11)}
-    drawn = [file for number in range(2000) for file in selection.by_turn(seconds, str(number), tmp_path)]
+    drawn = [file for number in range(2000) for file in selection.by_turn(seconds, str(number))]
     assert all(150 < drawn.count(file) < 350 for file in seconds)
 
 
@@ -199,7 +273,7 @@ def test_a_part_of_an_example_is_a_program_of_the_page(repository):
     repository.write("examples/e03.py", "# --8<-- [start:a]\nprint(1)\n# --8<-- [end:a]\nprint(2)\n")
     repository.write("docs/part.md", '```python\n--8<-- "examples/e03.py:a"\n```\n')
     [program] = read_programs(repository.folder / "docs" / "part.md", repository.folder)
-    assert selection.whole_example(program) is None
+    assert selection.whole_file(program) is None
     assert selection.Selection({}).reason(program) == ALWAYS
 
 
@@ -275,6 +349,11 @@ def test_a_test_that_trains_has_its_turn_in_one_of_eight_commits(tmp_path):
     assert 120 < reasons.count(TURN) < 280 and CHANGED not in reasons
     changed = selection.Selection({}, changes={tmp_path}, commit="1")
     assert changed.reason_of_test("test", [tmp_path]) == CHANGED
+    (tmp_path / "folder").mkdir()
+    assert changed.reason_of_test("test", [tmp_path / "folder" / ".."]) == CHANGED
+    resting = selection.Selection({}, changes=set(), commit=str(reasons.index(RESTS)))
+    assert resting.reason_of_test("test", [tmp_path]) == RESTS
+    assert resting.reason_of_test("test", [tmp_path, tmp_path / "misspelt.py"]) == CHANGED
     unknown = selection.Selection({}, changes=None, commit="1")
     assert unknown.reason_of_test("test", [tmp_path]) == CHANGED
 
@@ -285,6 +364,10 @@ def test_without_a_word_about_it_everything_runs(repository):
     assert result.returncode == 0, result.stdout
     assert "17 programs ran (1 on pages, 2 by turn, 14 others).\n" in result.stdout
     assert "17 passed in" in result.stdout
+    ran = re.findall(r"^docs/(\w+)\.md::line (\d+) PASSED", result.stdout, flags=re.MULTILINE)
+    longest_first = [("two", str(line)) for line in range(31, 2, -4)]
+    longest_first += [("one", str(line)) for line in range(31, 2, -4)] + [("two", "35")]
+    assert len(ran) == 17 and ran == longest_first, result.stdout
 
 
 @pytest.mark.slow
@@ -304,8 +387,39 @@ def test_all_shards_together_run_everything_once(repository):
     assert len(ran) == len(set(ran)) == 17
 
 
+@pytest.mark.slow
+def test_a_file_of_tests_weighs_as_much_as_all_that_is_in_it(repository):
+    many = "import pytest\n\n@pytest.mark.parametrize('number', range(900))\ndef test_a(number):\n    pass\n"
+    repository.write("tests/test_many.py", many)
+    for name in "bc":
+        training = f"import pytest\n\n@pytest.mark.training\ndef test_{name}():\n    pass\n"
+        repository.write(f"tests/test_{name}.py", training)
+    result = pytest_in(repository, "--shard", "1/2", "tests")
+    assert "900 passed, 2 deselected" in result.stdout, result.stdout[-1000:]
+
+
 @pytest.mark.parametrize("option", ["3/2", "0/2", "two"])
-def test_a_shard_that_there_cannot_be(repository, option):
-    result = pytest_in(repository, "--shard", option)
-    assert result.returncode != 0
-    assert f"A shard is written like 2/6, the second of six, not {option}." in result.stderr + result.stdout
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "workers"])
+def test_a_shard_that_there_cannot_be(repository, option, workers):
+    result = pytest_in(repository, "--shard", option, *workers)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"A shard is written like 2/6, the second of six, not {option}." in result.stderr
+    assert "Traceback" not in result.stderr and "INTERNALERROR" not in result.stdout
+
+
+@pytest.mark.slow
+def test_two_fences_in_the_same_line_of_two_files_both_run(repository):
+    """On workers, pytest-xdist runs one item of each name."""
+    fence = "Text.\n\n```python\n{}\n```\n"
+    repository.write("snippets/fence.md", fence.format("raise SystemExit('the second')"))
+    repository.write("docs/three.md", fence.format("print(1)") + '\n--8<-- "snippets/fence.md"\n')
+    for workers in ([], ["-n", "2"]):
+        result = pytest_in(repository, *workers, "docs/three.md")
+        assert "1 failed, 1 passed" in result.stdout, result.stdout
+        assert "2 programs ran" in result.stdout
+
+
+@pytest.mark.slow
+def test_it_needs_no_xdist(repository):
+    result = pytest_in(repository, "-p", "no:xdist", "docs/two.md")
+    assert result.returncode == 0 and "9 passed" in result.stdout, result.stdout

@@ -1,5 +1,6 @@
 """The commands: what they write, what they refuse, and how they say so."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,12 +10,13 @@ import stat
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from runner.pages import has_target
+from runner.pages import Program, has_target
 from runner.process import Outcome
 from tests.conftest import ROOT
 from tools import programs, record, speed, upgrade
@@ -495,9 +497,63 @@ def test_another_release_keeps_every_pin_that_it_allows():
     assert len(lines) == len(packages)
 
 
+def test_the_pinned_release_is_not_tried(tmp_path, monkeypatch, capsys):
+    """Nor is there a trial of it on the page about versions."""
+    number = upgrade.pinned()["ray"]
+    monkeypatch.setattr(upgrade, "BROKEN", tmp_path / "broken.md")
+    monkeypatch.setattr(upgrade, "resolve", lambda release: (number, []))
+    monkeypatch.setattr(sys, "argv", ["upgrade"])
+    assert upgrade.main() == 0
+    assert capsys.readouterr().out == (tmp_path / "broken.md").read_text()
+    assert f"Ray {number} is the release that is pinned here" in (tmp_path / "broken.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("KeyError: 'a'\nRuntimeError: " + 400 * "x", "RuntimeError: " + 286 * "x"),
+        (None, None),
+    ],
+)
+def test_a_release_has_more_time_and_its_last_line_counts(tmp_path, monkeypatch, error, said):
+    limits = []
+
+    def run(code, *, limit, **kwargs):
+        limits.append(limit)
+        return Outcome(1 if error else None, 30.0, 1.0, [], [], [], error=error)
+
+    monkeypatch.setattr(upgrade, "run_program", run)
+    monkeypatch.setattr(upgrade, "PARTS", tmp_path)
+    program = Program(tmp_path / "page.md", 1, "python", "x = 1\n", [], limit=10.0)
+    found = upgrade._try(program, "release")
+    assert limits == [30.0]
+    assert found["error"] == (said or found["problem"])
+    assert found["problem"]
+    program.fails_with = "KeyError: 'a'"
+    found = upgrade._try(program, "has to fail")
+    assert (found["error"] is None) == bool(error), "an error that the page announces breaks nothing"
+
+
+def test_what_is_kept_of_a_release_is_of_these_versions(monkeypatch):
+    kept = upgrade._part("program")
+    assert kept == upgrade._part("program") != upgrade._part("another")
+    monkeypatch.setattr(upgrade, "version", lambda name: "9" if name == "torch" else version(name))
+    assert upgrade._part("program") != kept
+
+
+def test_a_program_of_which_two_pages_ask_another_thing_is_tried_twice(tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "mkdocs.yml").write_text("site_name: planted\n")
+    fence = "```python\n{'a': 1}['b']\n```\n"
+    for name, above in ("a", ""), ("b", "<!-- program: fails with \"KeyError: 'b'\" -->\n"), ("c", ""):
+        (tmp_path / "docs" / f"{name}.md").write_text(above + fence)
+    monkeypatch.setattr(upgrade, "ROOT", tmp_path)
+    assert [name for name, _ in upgrade._programs().values()] == ["docs/a.md#1", "docs/b.md#1"]
+
+
 @pytest.mark.slow
 def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
-    """Three programs, one of which fails; run again, none of them runs anew."""
+    """Three programs, two of which fail; after an interruption none runs anew, after a list each does."""
     runs = tmp_path / "runs"
     runs.touch()  # a new file would be one that a program leaves behind
     count = f"open({str(runs)!r}, 'a').write('x')\n"
@@ -517,17 +573,25 @@ def test_what_breaks_with_a_release_is_listed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(upgrade, "RELEASES", tmp_path / "releases")
     monkeypatch.setattr(upgrade, "PARTS", tmp_path / "parts")
     monkeypatch.setattr(upgrade, "BROKEN", tmp_path / "parts" / "broken.md")
-    for _ in range(2):
-        assert upgrade.run(jobs=2) == 1
-        assert runs.read_text() == "xxx"
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(upgrade, "_source_hash", lambda program: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            upgrade.run(jobs=2)
+    assert runs.read_text() == "xxx" and not (tmp_path / "releases").exists()
+    assert upgrade.run(jobs=2) == 1
+    assert runs.read_text() == "xxx"
+    assert upgrade.run(jobs=2) == 1
+    assert runs.read_text() == "xxxxxx"
     [file] = (tmp_path / "releases").glob("*.json")
     data = json.loads(file.read_text())
     assert file.stem == data["versions"]["ray"] == upgrade.version("ray")
-    assert {one["program"]: one["error"] for one in data["programs"]} == {
-        "examples/whole.py": None,
-        "docs/page.md#2": "KeyError: 'no such setting'",
-        "docs/page.md#3": "The team missed it.",
-    }
+    assert [(one["page"], one["program"], one["error"]) for one in data["programs"]] == [
+        ("docs/again.md", "examples/whole.py", None),
+        ("docs/page.md", "docs/page.md#2", "KeyError: 'no such setting'"),
+        ("docs/page.md", "docs/page.md#3", "The team missed it."),
+    ]
+    whole = hashlib.sha256((tmp_path / "examples" / "whole.py").read_bytes()).hexdigest()
+    assert data["programs"][0]["source_sha256"] == whole
     output = capsys.readouterr()
     assert "1 of 3 programs run unchanged." in output.out
     assert "- `docs/page.md#2` on `docs/page.md`: the program failed with exit status 1" in output.out

@@ -2,8 +2,8 @@
 
 The other release gets an environment of its own, `.venv-ray-RELEASE`, with this project's pins wherever
 that release allows them. There each program runs once, as on its page. The list is written to
-`results/releases/RELEASE.json`, whole or not at all. A finished program is kept in `.cache/releases/` at
-once, so an interrupted run goes on where it stopped.
+`results/releases/RELEASE.json`, whole or not at all. Until then a finished program is kept in
+`.cache/releases/`, so an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from extensions.cache import write_whole
+from extensions.results import pinned
 from runner.judge import judge
 from runner.pages import Program, read_programs
 from runner.process import run_program
-from runner.selection import whole_example
+from runner.selection import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASES = ROOT / "results" / "releases"
@@ -77,7 +78,7 @@ def requirements(number: str, asked: list[Requirement]) -> str:
 
 def _try(program: Program, key: str) -> dict:
     """What is wrong with how one program ends here, and the last line of its error; None if nothing is."""
-    part = PARTS / version("ray") / f"{key}.json"
+    part = _part(key)
     if part.is_file():
         return json.loads(part.read_text(encoding="utf-8"))
     outcome = run_program(
@@ -91,6 +92,16 @@ def _try(program: Program, key: str) -> dict:
     return found
 
 
+def _part(key: str) -> Path:
+    """Where a finished program is kept until the list is written: it is of these very versions."""
+    of = hashlib.sha256(f"{key} {_versions()}".encode()).hexdigest()[:16]
+    return PARTS / version("ray") / f"{of}.json"
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name).split("+")[0] for name in PACKAGES}
+
+
 def _write(file: Path, data: dict) -> None:
     write_whole(file, json.dumps(data, indent=1) + "\n")
 
@@ -98,22 +109,23 @@ def _write(file: Path, data: dict) -> None:
 def _programs() -> dict[str, tuple[str, Program]]:
     """Each program of the site once: by the hash of what it is, its name and itself.
 
-    The name is `examples/algorithms/ppo.py`, or `docs/index.md#2` for the second program on a page.
+    The name is that of its file, or `docs/index.md#2` for the second program on a page.
     """
     found: dict[str, tuple[str, Program]] = {}
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for number, program in enumerate(read_programs(page, ROOT), 1):
-            text = f"{program.language}\n{program.fails_with}\n{program.expected_output}\n{program.code}"
-            example = whole_example(program)
-            name = example.relative_to(ROOT) if example else f"{page.relative_to(ROOT)}#{number}"
+            asked = [program.fails_with, program.expected_output, program.deprecated]
+            text = f"{program.language}\n{asked}\n{program.code}"
+            file = whole_file(program)
+            name = file.relative_to(ROOT) if file else f"{page.relative_to(ROOT)}#{number}"
             found.setdefault(hashlib.sha256(text.encode()).hexdigest()[:16], (str(name), program))
     return found
 
 
 def _source_hash(program: Program) -> str:
-    """Of an example its file's hash, as in its record; so the site can tell whether it has changed since."""
-    example = whole_example(program)
-    return hashlib.sha256(example.read_bytes() if example else program.code.encode()).hexdigest()
+    """Of an example or a snippet its file's hash; so the site can tell whether it has changed since."""
+    file = whole_file(program)
+    return hashlib.sha256(file.read_bytes() if file else program.code.encode()).hexdigest()
 
 
 def run(jobs: int) -> int:
@@ -135,18 +147,20 @@ def run(jobs: int) -> int:
     _write(
         RELEASES / f"{release}.json",
         {
-            "versions": {name: version(name).split("+")[0] for name in PACKAGES},
+            "versions": _versions(),
             "tried_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "programs": sorted(tried, key=lambda one: (one["page"], one["program"])),
         },
     )
+    for key in programs:  # the next call tries anew: RLlib is not the only thing that may have changed
+        _part(key).unlink()
     broken = [one for one in tried if one["problem"]]
     lines = [f"With Ray {release}, {len(tried) - len(broken)} of {len(tried)} programs run unchanged."]
     for one in broken:
         error = "" if one["error"] == one["problem"] else f": `{one['error']}`"
         lines.append(f"- `{one['program']}` on `{one['page']}`: {one['problem']}{error}")
     text = "\n".join(lines)
-    BROKEN.write_text(text + "\n", encoding="utf-8")  # for the summary of the workflow
+    write_whole(BROKEN, text + "\n")  # for the summary of the workflow
     print(f"\n{text}")
     if broken:
         print(f"{len(broken)} programs break with Ray {release}; they are listed above.", file=sys.stderr)
@@ -169,6 +183,11 @@ def main() -> int:
     except ValueError as error:
         print(f"pip knows no release {error} of Ray; a release is written like 2.59.0.", file=sys.stderr)
         return 1
+    if number == pinned()["ray"]:
+        sentence = f"Ray {number} is the release that is pinned here; `make test-all` runs all with it."
+        write_whole(BROKEN, sentence + "\n")
+        print(sentence)
+        return 0
     folder = ROOT / f".venv-ray-{number}"
     file = PARTS / f"requirements-{number}.txt"
     write_whole(file, requirements(number, asked))
