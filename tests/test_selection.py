@@ -318,6 +318,29 @@ def test_the_summary_counts_what_ran_and_what_rests(repository):
 
 
 @pytest.mark.slow
+def test_a_program_that_fails_in_its_turn_fails_the_run(repository):
+    for number in range(16):
+        source = f"raise SystemExit({number + 1})\n"
+        repository.write(f"examples/e{number:02d}.py", source)
+        record = {"recorded_at": "2026-01-01", "source_sha256": hashlib.sha256(source.encode()).hexdigest()}
+        repository.write(f"results/e{number:02d}.json", json.dumps(record | {"seeds": [{"seconds": 10.0}]}))
+    repository.commit("2026-02-03T01:00:00Z")
+    repository.write("README.md", "Two days later.\n")
+    repository.commit("2026-02-05T00:00:00Z")
+    result = pytest_in(repository, "--programs", "due")
+    assert result.returncode == 1 and "2 failed, 1 passed, 14 resting" in result.stdout, result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "minutes"), [([], "12"), (["-n", "2"], "6"), (["--programs", "due"], "[78]")]
+)
+def test_it_says_at_its_start_about_how_long_it_takes(repository, options, minutes):
+    result = pytest_in(repository, "--collect-only", *options)
+    assert re.search(rf"^This takes about {minutes} minutes\.$", result.stdout, re.MULTILINE), result.stdout
+
+
+@pytest.mark.slow
 def test_a_test_that_trains_waits_for_its_turn(repository):
     repository.write(
         "tests/test_toy.py",
@@ -339,6 +362,9 @@ def test_a_test_that_trains_waits_for_its_turn(repository):
     assert result.stdout.count("RESTS until its turn") == waiting
     everything = pytest_in(repository, "-s", "tests")
     assert "16 passed" in everything.stdout and "wait" not in everything.stdout
+    file = repository.folder / "tests" / "test_toy.py"
+    file.write_text(file.read_text() + "\n# changed\n")
+    assert "16 passed" in pytest_in(repository, "--programs", "due", "tests").stdout
 
 
 def test_a_test_that_trains_has_its_turn_in_one_of_eight_commits(tmp_path):
