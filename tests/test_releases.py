@@ -119,3 +119,4 @@ def test_a_trial_is_whole(release):
     assert len(data["programs"]) > 0.8 * len(_programs())
     for one in data["programs"]:
         assert (one["problem"] is None) == (one["error"] is None)
+        assert re.fullmatch(r"(examples|snippets)/.+\.py|docs/.+\.md#\d+", one["program"])
