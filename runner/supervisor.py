@@ -251,8 +251,8 @@ class NamedPlaces:
     def left(self) -> list[Path]:
         """New entries that the text names.
 
-        Whole (`/tmp/policy.pt`), by their start (`f"/tmp/policy_{seed}"`), or apart from their folder
-        (`cd /tmp; touch policy.pt`).
+        Whole (the folder and `policy.pt`), by their start (`policy_{seed}` in an f-string), or apart from
+        their folder (`cd` to it, then `touch policy.pt`).
         """
         found = []
         for folder, before in self.before.items():
@@ -263,11 +263,17 @@ class NamedPlaces:
 
 
 def _outside(folder: Path, named: NamedPlaces) -> list[str]:
-    """Remove what the program left outside its own folder, and say what it was."""
+    """Say what the program left outside its own folder, and remove what is surely its own.
+
+    That is what it was seen to make, or what its text names in full. What only begins like a name in its
+    text stays: another process may have made it at the same time.
+    """
     note = folder / "notes" / "written"
     noted = [Path(line) for line in note.read_text(encoding="utf-8").splitlines()] if note.exists() else []
     left = sorted({path for path in [*noted, *named.left()] if os.path.lexists(path)})
     for path in reversed(left):  # what is inside a folder before the folder
+        if path not in noted and path.name not in named.words:
+            continue
         with contextlib.suppress(OSError):  # what others put into such a folder stays
             path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     return [str(path) for path in left if not any(other in path.parents for other in left)]

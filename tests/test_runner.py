@@ -878,3 +878,11 @@ def test_what_the_runner_notes_is_not_seen_by_the_program():
     clock = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+")
     assert [clock.sub("", line) for line in lines] == [clock.sub("", line) for line in plain_lines]
     assert any("shown" in line for line in lines) and not any("hidden" in line for line in lines)
+
+
+def test_what_only_begins_like_a_name_in_the_text_is_reported_and_not_removed(tree, tmp_path):
+    """Another process may have made it: here a shell, whose text holds the beginning alone."""
+    start = tmp_path / "begins_"
+    tree.page(fences(f"for end in one; do touch {start}$end; done", language="bash"))
+    failure(tree.run("docs"), f"the program left files behind: {start}one.")
+    assert Path(f"{start}one").exists()
