@@ -19,11 +19,11 @@ serve: .venv-site/.installed ## build the site and serve it with live reload (AD
 site: .venv-site/.installed ## build the site into site/
 	$(SITE) -m mkdocs build --clean
 
-test: .venv/.installed ## run all checks, and the programs that are due; the rest has records (JOBS=2 at a time)
+test: .venv/.installed .venv-cluster/.installed ## run all checks, and the programs that are due; the rest has records (JOBS=2 at a time)
 	tools/browser.sh
 	$(FULL) -m pytest -v --programs due --numprocesses $(JOBS)
 
-test-all: .venv/.installed ## run all checks and every program, or one part of several: make test-all SHARD=1/6
+test-all: .venv/.installed .venv-cluster/.installed ## run all checks and every program, or one part of several: make test-all SHARD=1/6
 	tools/browser.sh
 	$(FULL) -m pytest -v --numprocesses $(JOBS) $(if $(SHARD),--shard $(SHARD))
 
@@ -32,7 +32,7 @@ check: .venv/.installed ## lint, site build, facts, records in step: seconds, no
 	$(FULL) -m ruff format --check --quiet . || { echo "Some files are not formatted; run: .venv/bin/ruff format ." >&2; exit 1; }
 	$(FULL) -m pytest -q -m "not slow" --numprocesses $(JOBS) tests examples
 
-test-page: .venv/.installed ## run the programs of one page: make test-page PAGE=docs/algorithms/ppo.md
+test-page: .venv/.installed .venv-cluster/.installed ## run the programs of one page: make test-page PAGE=docs/algorithms/ppo.md
 	test -n "$(PAGE)" || { echo "Name a page: make test-page PAGE=docs/algorithms/ppo.md" >&2; exit 1; }
 	test -f "$(PAGE)" || { echo "There is no page $(PAGE); pages stand in docs/." >&2; exit 1; }
 	$(FULL) -m pytest -v "$(PAGE)"
@@ -54,10 +54,13 @@ lock: .venv/.installed ## pin every package after an edit to a requirements .in 
 	tools/lock.sh .venv/bin
 
 clean: ## remove the site, the environments and the cache
-	rm -rf site .venv .venv-site .venv-ray-* .venv*.l* .cache
+	rm -rf site .venv .venv-site .venv-cluster .venv-ray-* .venv*.l* .cache
 
 .venv-site/.installed: requirements-site.txt
 	tools/environment.sh .venv-site requirements-site.txt
 
 .venv/.installed: requirements.txt
 	tools/environment.sh .venv requirements.txt
+
+.venv-cluster/.installed: requirements-cluster.txt .venv/.installed
+	tools/environment.sh .venv-cluster requirements-cluster.txt .venv

@@ -8,6 +8,8 @@ and reads the instructions that stand in a comment above a fence:
     <!-- program: fails with "SomeError: text" -->   it must die of this error
     <!-- program: deprecated "text" -->          it makes a call of which RLlib says this
     <!-- program: prints its record -->          its output must be the recorded one
+    <!-- program: beside "examples/x.py" -->     the reader has saved this file in the same folder
+    <!-- program: needs "ray[default]" -->       it runs where these extras of a package are installed
 
 Every program is run. What would leave one out is refused, pytest-codeblocks' own comments too.
 """
@@ -37,6 +39,7 @@ from extensions.includes import Includes, Line, Origin
 
 DEFAULT_LIMIT = 240.0  # against programs that hang: slow machines exist; records hold the budgets
 RUNNABLE = ("python", "sh", "bash")
+EXTRAS = "requirements-cluster.in"
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 _INSTRUCTION = re.compile(r"^\s*<!--\s*program:\s*(?P<text>.*?)\s*-->\s*$")
@@ -76,6 +79,10 @@ class Program:
     fails_with: str | None = None
     deprecated: tuple[str, ...] = ()
     prints_record: bool = False
+    beside: tuple[Path, ...] = ()
+    """Files that stand in its folder when it runs."""
+    needs: str | None = None
+    """Extras of a package that the ordinary environment has not, as in `requirements-cluster.in`."""
     expected_output: str | None = None
     ignore_whitespace: bool = False
 
@@ -170,14 +177,22 @@ class Page:
     fences: list[Fence]
 
 
+def _extras(root: Path) -> list[str]:
+    """What is asked for in the file of extras, without versions."""
+    lines = (root / EXTRAS).read_text(encoding="utf-8").splitlines() if (root / EXTRAS).is_file() else []
+    return [line.split("==")[0].strip() for line in lines]
+
+
 @dataclass
 class _Instructions:
     limit: float = DEFAULT_LIMIT
     fails_with: str | None = None
     deprecated: tuple[str, ...] = ()
     prints_record: bool = False
+    beside: tuple[Path, ...] = ()
+    needs: str | None = None
 
-    def add(self, text: str, where: str) -> None:
+    def add(self, text: str, where: str, root: Path) -> None:
         if match := re.fullmatch(r"limit (\d+)", text):
             self.limit = float(match[1])
         elif match := re.fullmatch(r'fails with "(.+)"', text):
@@ -190,6 +205,18 @@ class _Instructions:
             self.deprecated += (match[1],)
         elif text == "prints its record":
             self.prints_record = True
+        elif match := re.fullmatch(r'beside "((?:examples|snippets)/.+)"', text):
+            self.beside += (root / match[1],)
+            if not self.beside[-1].is_file():
+                raise PageError(f"{where}: there is no {match[1]} to stand beside the program.")
+            if len({file.name for file in self.beside}) < len(self.beside):
+                raise PageError(
+                    f"{where}: two files named {self.beside[-1].name} cannot stand in one folder."
+                )
+        elif match := re.fullmatch(r'needs "(.+)"', text):
+            self.needs = match[1]
+            if match[1] not in _extras(root):
+                raise PageError(f"{where}: {EXTRAS} does not ask for {match[1]}.")
         elif text.startswith("fails"):
             raise PageError(f'{where}: name the error that is expected: `fails with "SomeError: text"`.')
         else:
@@ -243,7 +270,7 @@ def _normalise(
             where = line.origin.within(root)
             if instruction := _INSTRUCTION.match(line):
                 pending = pending or _Instructions()
-                pending.add(instruction["text"], where)
+                pending.add(instruction["text"], where, root)
                 line = ""
             elif _EXCLUSION.search(line):
                 raise PageError(f"{where}: every program on a page is run; this would leave one out.")
@@ -292,11 +319,15 @@ def read_page(page: Path, root: Path) -> Page:
                 language=block.syntax,
                 code=block.code.replace("\u200b```", "```"),
                 origins=[lines[number - 1].origin for number in numbers],
-                files=frozenset(fenced | {lines[number - 1].origin.file for number in numbers}),
+                files=frozenset(
+                    fenced | {lines[number - 1].origin.file for number in numbers} | set(orders.beside)
+                ),
                 limit=orders.limit,
                 fails_with=orders.fails_with,
                 deprecated=orders.deprecated,
                 prints_record=orders.prints_record,
+                beside=orders.beside,
+                needs=orders.needs,
                 expected_output=block.expected_output,
                 ignore_whitespace=block.expected_output_ignore_whitespace,
             )

@@ -19,7 +19,7 @@ from pytest_codeblocks.plugin import MarkdownFile, TestBlock
 from . import selection
 from .judge import judge, unannounced_deprecation
 from .pages import PageError, Program, read_programs, site_config
-from .process import Outcome, run_program
+from .process import Outcome, run_as_on_page
 from .selection import Selection
 
 LAST_LINES = 15
@@ -37,7 +37,10 @@ class ProgramFailed(Exception):
 
 
 def _key(program: Program) -> str:
-    text = f"{program.language}\n{program.file_name}\n{program.limit}\n{program.code}"
+    beside = "".join(file.read_text(encoding="utf-8") for file in program.beside)
+    text = (
+        f"{program.language}\n{program.file_name}\n{program.limit}\n{program.needs}\n{program.code}{beside}"
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -119,12 +122,7 @@ class ProgramItem(TestBlock):
             self.user_properties.append(("rests on", _selection(self.config).records[example].date))
             return
         if key not in _outcomes:
-            _outcomes[key] = run_program(
-                program.code,
-                file_name=program.file_name,
-                language=program.language,
-                limit=program.limit,
-            )
+            _outcomes[key] = run_as_on_page(program, program.limit)
         outcome = _outcomes[key]
         if problem := judge(program, outcome):
             raise ProgramFailed(report(program, outcome, problem, self.config.rootpath))

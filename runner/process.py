@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .pages import Program
+
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _USES_TENSORFLOW = re.compile(r"\btensorflow\b|\bframework\(\s*[\"']tf")
 
@@ -46,6 +48,37 @@ class Outcome:
         return "".join(f"{line}\n" for stream, line in self.lines if stream == "stdout")
 
 
+def run_as_on_page(program: Program, limit: float) -> Outcome:
+    """Run a program of a page, with the files beside it, where the extras are that it needs.
+
+    Args:
+        program: the program.
+        limit: seconds after which it is ended.
+
+    Raises:
+        RuntimeError: the program could not be run.
+    """
+    return run_program(
+        program.code,
+        file_name=program.file_name,
+        language=program.language,
+        limit=limit,
+        beside={file.name: file.read_text(encoding="utf-8") for file in program.beside},
+        python=_with_extras(program) if program.needs else sys.executable,
+    )
+
+
+def _with_extras(program: Program) -> str:
+    """The Python of the environment that has the extras too; it stands beside the one that runs this."""
+    python = Path(f"{sys.prefix}-cluster") / "bin" / "python"
+    if not python.is_file():
+        raise RuntimeError(
+            f"{program.file_name} needs {program.needs}, and there is no {python}; "
+            "make .venv-cluster/.installed makes it."
+        )
+    return str(python)
+
+
 def run_program(
     code: str,
     *,
@@ -56,6 +89,8 @@ def run_program(
     cores: Iterable[int] = (),
     on_line: Callable[[str, str], None] = lambda stream, line: None,
     note_written: bool = True,
+    beside: dict[str, str] | None = None,
+    python: str = sys.executable,
 ) -> Outcome:
     """Run a program as its reader would: as a file, in an empty folder, with an empty home.
 
@@ -69,6 +104,8 @@ def run_program(
         on_line: called with (stream, line) for each line as it is printed.
         note_written: whether to note what its Python processes write outside its folder. The audit hook that
             does so is called at each `id()` too, which takes some 2 % of a training.
+        beside: files in its folder, by their names.
+        python: the Python that it finds as `python`, with the commands of the packages installed there.
 
     Raises:
         RuntimeError: the program could not be run.
@@ -84,8 +121,10 @@ def run_program(
         "limit": limit,
         "env": env or {},
         "cores": list(cores),
-        "without_tensorflow": not _USES_TENSORFLOW.search(code),
+        "without_tensorflow": not any(map(_USES_TENSORFLOW.search, [code, *(beside or {}).values()])),
         "note_written": note_written,
+        "beside": beside or {},
+        "python": python,
     }
     supervisor = subprocess.Popen(
         [sys.executable, "-E", str(SUPERVISOR)],

@@ -5,6 +5,7 @@ A snippet, and a program that stands on the page itself, always runs. Of the exa
   before HEAD or is changed in the working tree, and those without a record of their present source;
 - an eighth of the others, drawn by the hash of the commit: the same for whoever runs that commit, and
   another at the next.
+An example that takes more than `LONG` seconds runs in `make test-all` only, while its record is in step.
 The rest rests on records, which `tests/test_results.py` checks in every run.
 
 A test that trains (`@pytest.mark.training("examples/x.py")`, with the files that it is about) is chosen in
@@ -24,6 +25,7 @@ from pathlib import Path
 from .pages import Program
 
 DAY = 24 * 60 * 60
+LONG = 240.0  # seconds by its record
 SHARE = 8  # one of so many runs by turn
 ALWAYS, CHANGED, TURN, OTHERS, RESTS = "on pages", "changed", "by turn", "others", "rest"
 RAN = (ALWAYS, CHANGED, TURN, OTHERS)
@@ -150,9 +152,11 @@ def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
     changes, commit = touched(root), _git(root, "rev-parse", "HEAD")
     why = {}
     for example, files in sources.items():
-        rests = changes is not None and not files & changes
-        why[example] = RESTS if rests and example in records and records[example].in_step else CHANGED
+        record = records.get(example)
+        rests = changes is not None and not files & changes or record and record.seconds > LONG
+        why[example] = RESTS if rests and record and record.in_step else CHANGED
     resting = {example: records[example].seconds for example in why if why[example] == RESTS}
+    resting = {example: seconds for example, seconds in resting.items() if seconds <= LONG}
     why |= dict.fromkeys(by_turn(resting, commit or ""), TURN)
     return Selection(why, records, changes, commit)
 

@@ -85,7 +85,7 @@ def _environment(folder: Path, job: dict) -> dict[str, str]:
         "TMPDIR": str(folder / "tmp"),
         "RAY_TMPDIR": str(folder),  # short: the path of a Unix socket holds at most 107 bytes
         "PYTHONUNBUFFERED": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{Path(job['python']).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     hide = WITHOUT_TENSORFLOW if job["without_tensorflow"] else ""
     (folder / "site" / "sitecustomize.py").write_text(
@@ -295,14 +295,14 @@ def _notes(folder: Path, pid: int) -> dict:
     }
 
 
-def _files_left(folder: Path, program: str) -> list[str]:
+def _files_left(folder: Path, given: set[str]) -> list[str]:
     """Files outside the temporary folder that the program left; dot files are other libraries' caches."""
     left = [f"../{name}" for name in sorted(set(os.listdir(folder)) - {*FOLDERS, "ray"})]
     for place in (folder / "work", folder / "home"):
         for path in sorted(place.rglob("*")):
             relative = path.relative_to(place)
             hidden = any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
-            if path.is_file() and not hidden and relative.as_posix() != program:
+            if path.is_file() and not hidden and relative.as_posix() not in given:
                 left.append(relative.as_posix())
     return left
 
@@ -314,8 +314,10 @@ def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
         (folder / "notes" / "note-written").touch()
     program = folder / "work" / job["file_name"]
     program.write_text(job["code"], encoding="utf-8")
+    for name, text in job["beside"].items():
+        (program.parent / name).write_text(text, encoding="utf-8")
     command = {
-        "python": [sys.executable, program.name],
+        "python": [job["python"], program.name],
         # POSIX's sh has had `pipefail` since 2024 only, and Debian's has not.
         "sh": ["bash", "--posix", "-euo", "pipefail", program.name],
         "bash": ["bash", "-euo", "pipefail", program.name],
@@ -359,7 +361,7 @@ def _run(job: dict, folder: Path, cancelled: threading.Event) -> dict:
         "seconds": round(seconds, 2),
         "cpu_seconds": round(meter.seconds(), 2),
         "left_running": left_running,
-        "left_files": _files_left(folder, job["file_name"]) + _outside(folder, named),
+        "left_files": _files_left(folder, {program.name, *job["beside"]}) + _outside(folder, named),
         "folder": str(folder),
     }
 

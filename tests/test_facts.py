@@ -45,7 +45,7 @@ def test_the_support_matrix_is_that_of_the_installed_rllib():
     }, "results/rllib_support.json is out of step; renew it with: make defaults"
 
 
-@pytest.mark.parametrize("name", ["requirements", "requirements-site"])
+@pytest.mark.parametrize("name", ["requirements", "requirements-site", "requirements-cluster"])
 def test_every_package_is_pinned(name):
     lines = (ROOT / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     packages = [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
@@ -59,11 +59,19 @@ def test_every_package_is_pinned(name):
             assert Requirement(text).name.lower() in pinned_names
 
 
-def test_both_environments_agree():
-    pin = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
-    every = dict(pin.findall((ROOT / "requirements.txt").read_text(encoding="utf-8")))
-    site = dict(pin.findall((ROOT / "requirements-site.txt").read_text(encoding="utf-8")))
+def pins(name: str) -> dict[str, str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", text, flags=re.MULTILINE))
+
+
+def test_the_environments_agree():
+    every = pins("requirements.txt")
+    site = pins("requirements-site.txt")
+    cluster = pins("requirements-cluster.txt")
     assert {name: every.get(name) for name in site} == site
+    shared = set(cluster) & set(every)
+    assert "ray" in shared and len(shared) > 20
+    assert {name: cluster[name] for name in shared} == {name: every[name] for name in shared}
 
 
 def test_the_site_needs_no_ray_no_torch_no_tensorflow():

@@ -14,7 +14,7 @@ import pytest
 
 from runner.judge import judge
 from runner.pages import Program
-from runner.process import run_program
+from runner.process import run_as_on_page, run_program
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
@@ -886,3 +886,68 @@ def test_what_only_begins_like_a_name_in_the_text_is_reported_and_not_removed(tr
     tree.page(fences(f"for end in one; do touch {start}$end; done", language="bash"))
     failure(tree.run("docs"), f"the program left files behind: {start}one.")
     assert Path(f"{start}one").exists()
+
+
+# What a program finds: files beside it, extras ---------------------------------------------------------
+
+
+def test_a_file_beside_a_program_is_there_and_is_not_left_over(tree):
+    tree.write("examples/train.py", "print('trained')\n")
+    fence = '```python\n--8<-- "examples/train.py"\n```\n\n'
+    shell = "```sh\npython train.py\n```\n"
+    tree.page(f'{fence}<!-- program: beside "examples/train.py" -->\n{shell}')
+    result = tree.run()
+    assert result.returncode == 0, result.stdout
+    tree.page(fence + shell)
+    failure(tree.run(), "can't open file", "docs/page.md:5: the program failed with exit status 2")
+
+
+def test_with_another_file_beside_it_a_program_is_another(tree):
+    """Equal programs run once, so the file beside one belongs to what makes it equal."""
+    page = ""
+    for folder, code in ("a", "print('trained')"), ("b", "raise ValueError('it fell')"):
+        example = f"examples/{folder}/train.py"
+        tree.write(example, code)
+        page += f'<!-- program: beside "{example}" -->\n```sh\npython train.py\n```\n\n'
+    tree.page(page)
+    failure(tree.run("docs"), "docs/page.md:7: the program failed with exit status 1", "1 failed, 1 passed")
+
+
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [
+        ('beside "examples/none.py"', "docs/page.md:1: there is no examples/none.py to stand beside"),
+        ('beside "mkdocs.yml"', "docs/page.md:1: unknown instruction"),
+        ('needs "ray[default]"', "docs/page.md:1: requirements-cluster.in does not ask for ray[default]"),
+    ],
+)
+def test_an_instruction_about_something_that_is_not_there(tree, instruction, message):
+    tree.page(f"<!-- program: {instruction} -->\n```sh\ntrue\n```\n")
+    failure(tree.run(), message)
+
+
+def test_two_files_of_one_name_cannot_stand_beside_a_program(tree):
+    instructions = ""
+    for example in "examples/a/train.py", "examples/b/train.py":
+        tree.write(example, "")
+        instructions += f'<!-- program: beside "{example}" -->\n'
+    tree.page(f"{instructions}```sh\ntrue\n```\n")
+    failure(tree.run(), "docs/page.md:2: two files named train.py cannot stand in one folder.")
+
+
+def test_a_program_that_needs_extras_finds_them(tree):
+    """`ray[default]` brings aiohttp, which the ordinary environment has not; and its `ray` finds it too."""
+    tree.write("requirements-cluster.in", "ray[default]==2.60.0\n")
+    shell = "```sh\npython -c 'import aiohttp, torch'\nhead -1 $(command -v ray) | grep -q cluster\n```\n"
+    tree.page(f'<!-- program: needs "ray[default]" -->\n{shell}')
+    result = tree.run()
+    assert result.returncode == 0, result.stdout
+    tree.page(shell)
+    failure(tree.run(), "No module named 'aiohttp'")
+
+
+def test_without_the_environment_of_the_extras_one_sentence_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    program = Program(Path("page.md"), 1, "python", "x = 1\n", [], needs="ray[default]")
+    with pytest.raises(RuntimeError, match=r"needs ray\[default\], .*make .venv-cluster/.installed makes it"):
+        run_as_on_page(program, limit=10)

@@ -109,6 +109,22 @@ def test_an_example_changed_in_the_last_day_runs(repository):
     assert repository.changed() == {"e03"}
 
 
+def test_a_long_example_rests_on_its_record_whatever_else_changes(repository):
+    file = repository.folder / "results" / "e03.json"
+    record = json.loads(file.read_text())
+    record["seeds"] = [{"seconds": selection.LONG + 1}]
+    file.write_text(json.dumps(record))
+    page = repository.folder / "docs" / "one.md"
+    page.write_text(page.read_text() + "\nOne more sentence.\n")
+    assert repository.changed() == FIRST_PAGE - {"e03"}
+    for number in range(20):  # nor by turn
+        repository.write("README.md", f"{number}\n")
+        repository.commit(NOW)
+        assert repository.why()["e03"] == RESTS
+    repository.write("examples/e03.py", "print('another program')\n")
+    assert "e03" in repository.changed(), "its record is of another program"
+
+
 def test_an_example_changed_longer_ago_does_not(repository):
     repository.example("e03", 33)
     repository.commit("2026-02-03T01:00:00Z")

@@ -497,6 +497,15 @@ def test_another_release_keeps_every_pin_that_it_allows():
     assert len(lines) == len(packages)
 
 
+def test_another_release_has_the_extras_too_and_nothing_twice():
+    asked = [Requirement(text) for text in ("aiohttp==3.9.0", "numpy<2")]
+    lines = upgrade.requirements("2.41.0", asked, "requirements-cluster.txt").splitlines()
+    assert lines[0] == "ray[default,serve]==2.41.0"
+    assert "aiohttp==3.9.0" in lines
+    names = {Requirement(line).name for line in lines}
+    assert "fastapi" in names and "numpy" not in names, "the environment below it has a numpy"
+
+
 def test_the_pinned_release_is_not_tried(tmp_path, monkeypatch, capsys):
     """Nor is there a trial of it on the page about versions."""
     number = upgrade.pinned()["ray"]
@@ -518,11 +527,11 @@ def test_the_pinned_release_is_not_tried(tmp_path, monkeypatch, capsys):
 def test_a_release_has_more_time_and_its_last_line_counts(tmp_path, monkeypatch, error, said):
     limits = []
 
-    def run(code, *, limit, **kwargs):
+    def run(program, limit):
         limits.append(limit)
         return Outcome(1 if error else None, 30.0, 1.0, [], [], [], error=error)
 
-    monkeypatch.setattr(upgrade, "run_program", run)
+    monkeypatch.setattr(upgrade, "run_as_on_page", run)
     monkeypatch.setattr(upgrade, "PARTS", tmp_path)
     program = Program(tmp_path / "page.md", 1, "python", "x = 1\n", [], limit=10.0)
     found = upgrade._try(program, "release")

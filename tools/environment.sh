@@ -1,8 +1,11 @@
 #!/bin/sh
-# Makes a virtual environment, or says in one sentence why it cannot: environment.sh FOLDER REQUIREMENTS
+# Makes a virtual environment, or says in one sentence why it cannot: environment.sh FOLDER REQUIREMENTS [BASE]
+# With BASE, another environment: the new one sees its packages too, and has a Ray of its own, so that Ray's commands
+# find the packages of both.
 set -eu
 folder=$1
 requirements=$2
+base=${3:-}
 
 fail() {
   echo "$1" >&2
@@ -38,7 +41,17 @@ rm -rf "$folder"
   rm -rf "$folder"
   fail "Python's venv module cannot make $folder: install it (python3.11-venv on Debian) and run make again; details are in $folder.log."
 }
-"$folder/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirements" >"$folder.log" 2>&1 || {
+install() {
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >>"$folder.log" 2>&1
+}
+packages() {
+  "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+stand_on_base() {
+  packages "$base" >"$(packages "$folder")/base.pth" &&
+    install --ignore-installed --no-deps "$(sed -n 's/^ray\(\[.*\]\)*\(==[^ ]*\).*/ray\2/p' "$requirements")"
+}
+{ [ -z "$base" ] || stand_on_base; } && install --requirement "$requirements" || {
   rm -rf "$folder"
   fail "Installing $requirements failed, most often for want of a network or of disk space: run make again; details are in $folder.log."
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# `make lock`: pins every package, transitive ones included, in requirements.txt and requirements-site.txt.
+# `make lock`: pins every package, transitive ones included, in requirements.txt, -site.txt and -cluster.txt.
 # Run it with the full environment's pip-compile after an edit to a .in file.
 set -eu
 bin=$1
@@ -19,7 +19,11 @@ compile --constraint "$new/requirements.txt" --output-file "$new/requirements-si
   echo "The packages in requirements-site.in cannot be installed together; the lines above say why." >&2
   exit 1
 }
-for file in requirements.txt requirements-site.txt; do
+compile --constraint "$new/requirements.txt" --output-file "$new/requirements-cluster.txt" requirements-cluster.in || {
+  echo "The packages in requirements-cluster.in cannot be installed together; the lines above say why." >&2
+  exit 1
+}
+for file in requirements.txt requirements-site.txt requirements-cluster.txt; do
   # Paths of this run's temporary folder have no place in the result.
   sed -i "s|$new/||g" "$new/$file"
   { echo "# Pinned by \`make lock\` from ${file%.txt}.in; edit that file, not this one."; cat "$new/$file"; } > "$file"

@@ -26,7 +26,7 @@ from extensions.cache import write_whole
 from extensions.results import pinned
 from runner.judge import judge
 from runner.pages import Program, read_programs
-from runner.process import run_program
+from runner.process import run_as_on_page
 from runner.selection import whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,11 +35,12 @@ PARTS = ROOT / ".cache" / "releases"
 BROKEN = PARTS / "broken.md"
 PACKAGES = ("ray", "torch", "tensorflow", "gymnasium")
 NEWEST = "newest"
+EXTRAS = ("rllib", "default", "serve")
 SLACK = 3  # times a program's own limit: this is about what breaks, not about seconds
 
 
 def resolve(release: str) -> tuple[str, list[Requirement]]:
-    """The number of a release of Ray, and what `ray[rllib]` of that release asks for.
+    """The number of a release of Ray, and what that release asks for, the used extras included.
 
     Args:
         release: such as `2.59.0`, or `newest`.
@@ -54,15 +55,20 @@ def resolve(release: str) -> tuple[str, list[Requirement]]:
         raise ValueError(release)
     metadata = json.loads(answer.stdout)["install"][0]["metadata"]
     asked = [Requirement(text) for text in metadata["requires_dist"]]
-    asked = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": "rllib"})]
+    extras = [{"extra": extra} for extra in EXTRAS]
+    asked = [one for one in asked if one.marker is None or any(map(one.marker.evaluate, extras))]
     return metadata["version"], asked
 
 
-def requirements(number: str, asked: list[Requirement]) -> str:
-    """The project's pinned requirements with another Ray; where a pin is none that Ray takes, Ray's wish."""
-    lines = [f"ray[rllib]=={number}"]
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        if not (text := line.split("#")[0].strip()):
+def requirements(number: str, asked: list[Requirement], name: str = "requirements.txt") -> str:
+    """A file of pinned requirements with another Ray; where a pin is none that Ray takes, Ray's wish.
+
+    Of `requirements-cluster.txt` only what is not in `requirements.txt`: its environment stands on the other.
+    """
+    cluster = name != "requirements.txt"
+    lines = [f"ray[{'default,serve' if cluster else 'rllib'}]=={number}"]
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if not (text := line.split("#")[0].strip()) or (cluster and "-c requirements.txt" in line):
             continue
         pin = Requirement(text)
         [specifier] = pin.specifier
@@ -81,9 +87,7 @@ def _try(program: Program, key: str) -> dict:
     part = _part(key)
     if part.is_file():
         return json.loads(part.read_text(encoding="utf-8"))
-    outcome = run_program(
-        program.code, file_name=program.file_name, language=program.language, limit=SLACK * program.limit
-    )
+    outcome = run_as_on_page(program, SLACK * program.limit)
     problem = judge(program, outcome)
     error = outcome.error.strip().splitlines()[-1][:300] if problem and outcome.error else problem
     found = {"problem": problem, "error": error}
@@ -114,7 +118,8 @@ def _programs() -> dict[str, tuple[str, Program]]:
     found: dict[str, tuple[str, Program]] = {}
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for number, program in enumerate(read_programs(page, ROOT), 1):
-            asked = [program.fails_with, program.expected_output, program.deprecated]
+            asked = [program.fails_with, program.expected_output, program.deprecated, program.needs]
+            asked += [file.read_text(encoding="utf-8") for file in program.beside]
             text = f"{program.language}\n{asked}\n{program.code}"
             file = whole_file(program)
             name = file.relative_to(ROOT) if file else f"{page.relative_to(ROOT)}#{number}"
@@ -189,12 +194,14 @@ def main() -> int:
         print(sentence)
         return 0
     folder = ROOT / f".venv-ray-{number}"
-    file = PARTS / f"requirements-{number}.txt"
-    write_whole(file, requirements(number, asked))
     script = ROOT / "tools" / "environment.sh"
-    made = subprocess.run([script, folder.name, file], cwd=ROOT, env={"PYTHON": sys.executable} | os.environ)
-    if made.returncode != 0:
-        return 1
+    env = {"PYTHON": sys.executable} | os.environ
+    for name, base in ("requirements.txt", []), ("requirements-cluster.txt", [folder.name]):
+        file = PARTS / name.replace(".txt", f"-{number}.txt")
+        write_whole(file, requirements(number, asked, name))
+        made = f"{folder.name}-cluster" if base else folder.name
+        if subprocess.run([script, made, file, *base], cwd=ROOT, env=env).returncode != 0:
+            return 1
     again = [folder / "bin" / "python", "-m", "tools.upgrade", "--here", "--jobs", str(arguments.jobs)]
     return subprocess.run(again, cwd=ROOT).returncode
 
