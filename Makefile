@@ -1,6 +1,6 @@
 # `make` alone lists the commands. Each makes the environment that it needs, once.
 .DEFAULT_GOAL := help
-.PHONY: help serve site test test-all check test-page record upgrade defaults diagrams lock clean
+.PHONY: help serve site test test-all check test-page repeat record upgrade defaults diagrams lock clean
 .SILENT:
 
 SITE := .venv-site/bin/python
@@ -36,6 +36,10 @@ test-page: .venv/.installed .venv-cluster/.installed ## run the programs of one 
 	test -n "$(PAGE)" || { echo "Name a page: make test-page PAGE=docs/algorithms/ppo.md" >&2; exit 1; }
 	test -f "$(PAGE)" || { echo "There is no page $(PAGE); pages stand in docs/." >&2; exit 1; }
 	$(FULL) -m pytest -v "$(PAGE)"
+
+repeat: .venv/.installed .venv-cluster/.installed ## run each program of a page many times in a row: make repeat PAGE=docs/scaling/faults.md TIMES=20
+	test -f "$(PAGE)" || { echo "Name a page that exists: make repeat PAGE=docs/scaling/faults.md" >&2; exit 1; }
+	$(FULL) -m tools.repeat $(PAGE) $(if $(TIMES),--times $(TIMES))
 
 record: .venv/.installed ## run examples over the seeds that they draw and write results/: make record EXAMPLES="algorithms/ppo" (or stale; SEEDS="0 1" only tries out)
 	$(FULL) -m tools.record $(EXAMPLES) $(if $(SEEDS),--seeds "$(SEEDS)")

@@ -36,7 +36,8 @@ class ProgramFailed(Exception):
     """A program did not do what its page says; the message is the whole report."""
 
 
-def _key(program: Program) -> str:
+def key_of(program: Program) -> str:
+    """What makes a program the one that it is: equal programs run once."""
     beside = "".join(file.read_text(encoding="utf-8") for file in program.beside)
     text = (
         f"{program.language}\n{program.file_name}\n{program.limit}\n{program.needs}\n{program.code}{beside}"
@@ -114,7 +115,7 @@ class ProgramItem(TestBlock):
 
     def runtest(self) -> None:
         program: Program = self.obj
-        key = _key(program)
+        key = key_of(program)
         why = _reason(program, self.config)
         self.user_properties += [("program", key), ("why", why)]
         if why == selection.RESTS:
@@ -222,7 +223,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
     from xdist.scheduler import LoadScopeScheduling
 
     keys = {
-        f"{_relative(page, config.rootpath)}::{name}": _key(program)
+        f"{_relative(page, config.rootpath)}::{name}": key_of(program)
         for page, programs in _programs_on_pages(config.rootpath).items()
         for name, program in named(programs)
     }
@@ -270,7 +271,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     programs = {item: item.obj for item in items if isinstance(item, ProgramItem)}
 
     def scope(item: pytest.Item) -> str:
-        return _key(programs[item]) if item in programs else item.nodeid.split("::")[0]
+        return key_of(programs[item]) if item in programs else item.nodeid.split("::")[0]
 
     def seconds(item: pytest.Item) -> float:
         if item not in programs:
@@ -294,7 +295,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def expected_seconds(config: pytest.Config) -> float:
     """About how long a run of everything takes on one core of a machine like that of the records."""
     programs = {
-        _key(program): program for page in _programs_on_pages(config.rootpath).values() for program in page
+        key_of(program): program for page in _programs_on_pages(config.rootpath).values() for program in page
     }
     due = [program for program in programs.values() if _reason(program, config) != selection.RESTS]
     return CHECKS_SECONDS + sum(_selection(config).expected_seconds(program) for program in due)

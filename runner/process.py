@@ -48,12 +48,13 @@ class Outcome:
         return "".join(f"{line}\n" for stream, line in self.lines if stream == "stdout")
 
 
-def run_as_on_page(program: Program, limit: float) -> Outcome:
+def run_as_on_page(program: Program, limit: float, env: dict[str, str] | None = None) -> Outcome:
     """Run a program of a page, with the files beside it, where the extras are that it needs.
 
     Args:
         program: the program.
         limit: seconds after which it is ended.
+        env: environment variables to add.
 
     Raises:
         RuntimeError: the program could not be run.
@@ -63,6 +64,7 @@ def run_as_on_page(program: Program, limit: float) -> Outcome:
         file_name=program.file_name,
         language=program.language,
         limit=limit,
+        env=env,
         beside={file.name: file.read_text(encoding="utf-8") for file in program.beside},
         python=_with_extras(program) if program.needs else sys.executable,
     )

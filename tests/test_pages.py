@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 ALGORITHM_PAGES = [page for page in PAGES if page.parent.name == "algorithms" and page.name != "index.md"]
 CONCEPT_PAGES = [page for page in PAGES if page.is_relative_to(ROOT / "docs" / "concepts")]
+SCALING_PAGES = [page for page in PAGES if page.parent.name == "scaling"]
 APPROACH_PAGES = [page for page in PAGES if page.parent.name == "approaches" and page.name != "index.md"]
 SKELETON = [
     "In one paragraph",
@@ -128,6 +129,25 @@ def test_a_concept_page_has_its_form(page):
     parts = sections(page)
     assert list(parts)[-2:] == ["What goes wrong", "Read next"]
     assert "<!-- program: fails with" in parts["What goes wrong"], "show a real error"
+    assert "](" in parts["Read next"]
+
+
+@pytest.mark.parametrize("page", SCALING_PAGES, ids=name)
+def test_a_scaling_page_has_its_form(page):
+    """A question and its answer, a diagram, a program and its record, what it costs, what goes wrong."""
+    text = page.read_text(encoding="utf-8")
+    first = re.search(r"^# .+\n\n(.+)", text, flags=re.MULTILINE)[1]
+    assert re.match(r"\*\*.+\?\*\*", first), "a scaling page begins with its question, in bold"
+    assert "```mermaid" in text
+    assert re.search(r'^--8<-- "examples/scaling/\w+\.py"$', text, flags=re.MULTILINE)
+    assert "```output" in text
+    parts = sections(page)
+    assert "What it costs" in parts
+    assert list(parts)[-2:] == ["What goes wrong", "Read next"]
+    measured = ("```output", "```comparison", "`#!result ")
+    assert any(sign in parts["What it costs"] for sign in measured), "a cost is measured"
+    shown = ("<!-- program: fails with", "```output")
+    assert any(sign in parts["What goes wrong"] for sign in shown), "show a real error, or a real wait"
     assert "](" in parts["Read next"]
 
 

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from runner.pages import Program, has_target
 from runner.process import Outcome
 from tests.conftest import ROOT
-from tools import programs, record, speed, upgrade
+from tools import programs, record, repeat, speed, upgrade
 
 # make ------------------------------------------------------------------------------------------------
 
@@ -558,6 +558,40 @@ def test_a_program_of_which_two_pages_ask_another_thing_is_tried_twice(tmp_path,
         (tmp_path / "docs" / f"{name}.md").write_text(above + fence)
     monkeypatch.setattr(upgrade, "ROOT", tmp_path)
     assert [name for name, _ in upgrade._programs().values()] == ["docs/a.md#1", "docs/b.md#1"]
+
+
+@pytest.mark.slow
+def test_a_program_that_fails_by_chance_is_seen_when_it_is_repeated(tmp_path, monkeypatch, capsys):
+    """The second of two programs fails at its third run; after an interruption what passed counts."""
+    runs = tmp_path / "runs"
+    runs.touch()  # a new file would be one that a program leaves behind
+    count = f"import os\nopen({str(runs)!r}, 'a').write(os.environ['SEED'] + ' ')\n"
+    fails = count + f"assert open({str(runs)!r}).read().count('2000') < 2, 'by chance'\n"
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text(f"```python\n{count}```\n\n```python\n{fails}```\n")
+    (tmp_path / "mkdocs.yml").write_text("site_name: planted\n")
+    monkeypatch.setattr(repeat, "ROOT", tmp_path)
+    monkeypatch.setattr(repeat, "PASSED", tmp_path / "passed")
+
+    def run(times: int) -> int:
+        monkeypatch.setattr(sys, "argv", ["repeat", str(page), "--times", str(times)])
+        return repeat.main()
+
+    assert run(2) == 0
+    assert runs.read_text() == "0 1000 " * 2
+    assert run(3) == 1
+    assert runs.read_text() == "0 1000 " * 2 + "2000 2000 "
+    error = capsys.readouterr().err
+    assert "docs/page.md:9: AssertionError: by chance" in error
+    assert run(1) == 1, "after a failure it has passed not even once in a row"
+    assert runs.read_text().endswith("2000 2000 0 ")
+
+
+def test_a_page_that_is_not_there_is_not_repeated(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["repeat", "docs/nothing.md"])
+    assert repeat.main() == 1
+    assert capsys.readouterr().err.startswith("docs/nothing.md cannot be read: ")
 
 
 @pytest.mark.slow
