@@ -60,6 +60,8 @@ class Record:
     runs: list[Run]
     output: str
     form: int = OLD_FORM  # OLD FORM: no default then
+    beside: dict[str, str] = field(default_factory=dict)
+    """The hashes of the files that stood beside the program, by their paths."""
     curve: str | None = None
     """What the points' returns are, `mean return` or `greedy return`; None if there are no points."""
 

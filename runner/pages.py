@@ -40,6 +40,7 @@ from extensions.includes import Includes, Line, Origin
 DEFAULT_LIMIT = 240.0  # against programs that hang: slow machines exist; records hold the budgets
 RUNNABLE = ("python", "sh", "bash")
 EXTRAS = "requirements-cluster.in"
+SYSTEM = ("Slurm",)  # what a program may need that pip cannot install; `make test-all` does
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 _INSTRUCTION = re.compile(r"^\s*<!--\s*program:\s*(?P<text>.*?)\s*-->\s*$")
@@ -82,7 +83,7 @@ class Program:
     beside: tuple[Path, ...] = ()
     """Files that stand in its folder when it runs."""
     needs: str | None = None
-    """Extras of a package that the ordinary environment has not, as in `requirements-cluster.in`."""
+    """What the ordinary environment has not: extras in `requirements-cluster.in`, or one of `SYSTEM`."""
     expected_output: str | None = None
     ignore_whitespace: bool = False
 
@@ -215,7 +216,7 @@ class _Instructions:
                 )
         elif match := re.fullmatch(r'needs "(.+)"', text):
             self.needs = match[1]
-            if match[1] not in _extras(root):
+            if match[1] not in (*SYSTEM, *_extras(root)):
                 raise PageError(f"{where}: {EXTRAS} does not ask for {match[1]}.")
         elif text.startswith("fails"):
             raise PageError(f'{where}: name the error that is expected: `fails with "SomeError: text"`.')

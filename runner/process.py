@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .pages import Program
+from .pages import SYSTEM, Program
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _USES_TENSORFLOW = re.compile(r"\btensorflow\b|\bframework\(\s*[\"']tf")
@@ -48,13 +48,13 @@ class Outcome:
         return "".join(f"{line}\n" for stream, line in self.lines if stream == "stdout")
 
 
-def run_as_on_page(program: Program, limit: float, env: dict[str, str] | None = None) -> Outcome:
+def run_as_on_page(program: Program, limit: float, **more: object) -> Outcome:
     """Run a program of a page, with the files beside it, where the extras are that it needs.
 
     Args:
         program: the program.
         limit: seconds after which it is ended.
-        env: environment variables to add.
+        more: what else `run_program` takes.
 
     Raises:
         RuntimeError: the program could not be run.
@@ -64,9 +64,9 @@ def run_as_on_page(program: Program, limit: float, env: dict[str, str] | None = 
         file_name=program.file_name,
         language=program.language,
         limit=limit,
-        env=env,
         beside={file.name: file.read_text(encoding="utf-8") for file in program.beside},
-        python=_with_extras(program) if program.needs else sys.executable,
+        python=sys.executable if program.needs in (None, *SYSTEM) else _with_extras(program),
+        **more,
     )
 
 

@@ -1,7 +1,8 @@
 """Compares the built site with what the tests read: no code block that a reader sees may escape them.
 
 Every code block of a page has to be a fence that pages.py has read, with the same text and language.
-What can run, runs; what cannot is of a language in `NOT_RUN`; a `console` fence holds known commands.
+What can run, runs; what cannot is of a language in `NOT_RUN`; a `console` fence holds known commands, and a
+script of a language in `BESIDE` is one that a program of the page has beside it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from . import console
 from .pages import RUNNABLE, Fence, Origin, Page, PageError, lexer_of, read_page, site_config
 
 NOT_RUN = ("text", "yaml", "json", "toml", "ini")
+BESIDE = ("sbatch",)  # scripts that something else than a shell runs: a program of the page, beside it
 
 # What a browser shows as code, or as the text of another file, beside <pre> and <code>.
 _STRANGERS = ("textarea", "xmp", "listing", "plaintext", "iframe", "object", "embed", "font")
@@ -215,6 +217,11 @@ def _problems_of(fence: Fence, page: Page, root: Path) -> Iterator[tuple[Origin,
         for line in fence.lines:
             if problem := console.problem_of(line, names, root):
                 yield line.origin, f"this command is not known to work: {problem}"
+    elif fence.language in BESIDE:
+        if fence.text.strip() not in {
+            file.read_text(encoding="utf-8").strip() for program in page.programs for file in program.beside
+        }:
+            yield fence.origin, f"this is `{fence.language}`, and no program of the page runs beside it"
     elif fence.language in NOT_RUN:
         if _PROGRAM.search(textwrap.dedent(fence.text)) or _is_program(fence.text):
             yield fence.origin, f"this is a program; write it as `python`, not as `{fence.language}`"
@@ -224,7 +231,7 @@ def _problems_of(fence: Fence, page: Page, root: Path) -> Iterator[tuple[Origin,
         yield (
             fence.origin,
             f"`{fence.language}` is neither run ({', '.join(RUNNABLE)}) nor known as what cannot be run "
-            f"(console, {', '.join(NOT_RUN)})",
+            f"(console, {', '.join((*BESIDE, *NOT_RUN))})",
         )
 
 

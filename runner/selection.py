@@ -5,7 +5,8 @@ A snippet, and a program that stands on the page itself, always runs. Of the exa
   before HEAD or is changed in the working tree, and those without a record of their present source;
 - an eighth of the others, drawn by the hash of the commit: the same for whoever runs that commit, and
   another at the next.
-An example that takes more than `LONG` seconds runs in `make test-all` only, while its record is in step.
+An example that takes more than `LONG` seconds, or needs one of `SYSTEM`, runs in `make test-all` only
+while its record is in step.
 The rest rests on records, which `tests/test_results.py` checks in every run.
 
 A test that trains (`@pytest.mark.training("examples/x.py")`, with the files that it is about) is chosen in
@@ -22,7 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .pages import Program
+from .pages import SYSTEM, Program
 
 DAY = 24 * 60 * 60
 LONG = 240.0  # seconds by its record
@@ -113,8 +114,10 @@ def read_record(example: Path, root: Path) -> Record | None:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         seconds = statistics.median(run["seconds"] for run in data["seeds"])
-        source = hashlib.sha256(example.read_bytes()).hexdigest()
-        return Record(data["recorded_at"][:10], seconds, data["source_sha256"] == source)
+        files = {example: data["source_sha256"]}
+        files |= {root / name: sha for name, sha in data.get("beside", {}).items()}
+        in_step = all(hashlib.sha256(file.read_bytes()).hexdigest() == sha for file, sha in files.items())
+        return Record(data["recorded_at"][:10], seconds, in_step)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -142,21 +145,28 @@ def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
     """
     root = root.resolve()
     sources: dict[Path, set[Path]] = {}  # of each example: what it was read from, its pages among them
+    only_in_all: set[Path] = set()
     for programs in pages.values():
         for program in programs:
             example = whole_file(program)
             if example and example.is_relative_to(root / "examples"):
                 read_from = {file.resolve() for file in program.files}
                 sources.setdefault(example, set()).update(read_from)
+                if program.needs in SYSTEM:
+                    only_in_all.add(example)
     records = {example: record for example in sources if (record := read_record(example, root))}
+    only_in_all |= {example for example in records if records[example].seconds > LONG}
     changes, commit = touched(root), _git(root, "rev-parse", "HEAD")
     why = {}
     for example, files in sources.items():
         record = records.get(example)
-        rests = changes is not None and not files & changes or record and record.seconds > LONG
+        rests = changes is not None and not files & changes or example in only_in_all
         why[example] = RESTS if rests and record and record.in_step else CHANGED
-    resting = {example: records[example].seconds for example in why if why[example] == RESTS}
-    resting = {example: seconds for example, seconds in resting.items() if seconds <= LONG}
+    resting = {
+        example: records[example].seconds
+        for example in why
+        if why[example] == RESTS and example not in only_in_all
+    }
     why |= dict.fromkeys(by_turn(resting, commit or ""), TURN)
     return Selection(why, records, changes, commit)
 

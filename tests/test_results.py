@@ -60,6 +60,8 @@ def test_the_record_is_of_this_source_and_these_versions(example):
     assert record.source_sha256 == hashlib.sha256(source_of(example)).hexdigest(), (
         f"{example} has changed since its record; {renew}"
     )
+    for name, sha in record.beside.items():
+        assert hashlib.sha256((ROOT / name).read_bytes()).hexdigest() == sha, f"{name} has changed; {renew}"
     pins = pinned() | {"python": "3.11"}
     for package in ("python", *PACKAGES):
         assert record.versions[package] == pins[package], (

@@ -239,7 +239,7 @@ def test_a_record_takes_the_values_of_the_program_itself(place, monkeypatch):
         values={"greedy_return": 11.96, "TARGET": 9.99, "env_steps": 7000.0},
         updates=48,
     )
-    monkeypatch.setattr(record, "run_program", lambda code, **options: outcome)
+    monkeypatch.setattr(record, "run_as_on_page", lambda program, limit, **options: outcome)
     run(monkeypatch, "algorithms/toy")
     data = data_of(place)
     assert data["target"] == 9.99

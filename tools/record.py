@@ -26,6 +26,7 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,8 +34,9 @@ from pathlib import Path
 from extensions.cache import write_whole
 from extensions.records import ALIKE, FORM
 from runner.judge import VERDICT, judge
-from runner.pages import Origin, Program, has_target
-from runner.process import Outcome, run_program
+from runner.pages import Origin, Program, has_target, read_programs
+from runner.process import Outcome, run_as_on_page
+from runner.selection import whole_file
 from tools.programs import (
     enough_solved,
     how_many_seeds,
@@ -156,7 +158,8 @@ class _Job:
 
     def part(self, seed: int) -> Path:
         """Where the finished seed is kept until the record is written."""
-        key = hashlib.sha256(f"{self.sha}{versions()}{_machine()}{FORM}".encode()).hexdigest()[:16]
+        of = f"{self.sha}{_beside(self.program.beside)}{versions()}{_machine()}{FORM}"
+        key = hashlib.sha256(of.encode()).hexdigest()[:16]
         return PARTS / f"{self.example.replace('/', '-')}-{key}-{seed}.json"
 
     def seeds_left(self) -> list[int]:
@@ -170,6 +173,7 @@ def _job(example: str, seeds: list[int] | None) -> _Job:
     source = file.read_bytes()
     code = source.decode()
     lines = [Origin(file, number) for number in range(1, code.count("\n") + 2)]
+    beside, needs = _asked_on_page(file)
     record = RESULTS / f"{example}.json"
     usual = None
     if record.is_file():
@@ -178,11 +182,31 @@ def _job(example: str, seeds: list[int] | None) -> _Job:
     return _Job(
         example,
         seeds or seeds_of(example, source, how_many_seeds(example, code, EXAMPLES.parent / "docs")),
-        Program(file, 1, "python", code, lines, limit=LIMIT),
+        Program(file, 1, "python", code, lines, limit=LIMIT, beside=beside, needs=needs),
         switches,
         hashlib.sha256(source).hexdigest(),
         usual,
     )
+
+
+def _asked_on_page(example: Path) -> tuple[tuple[Path, ...], str | None]:
+    """The files beside an example and the extras that it needs, as its page asks for them."""
+    root = EXAMPLES.parent
+    include = f'--8<-- "{example.relative_to(root)}"'
+    for page in sorted((root / "docs").rglob("*.md")):
+        if include in page.read_text(encoding="utf-8"):
+            for program in read_programs(page, root):
+                if whole_file(program) == example and (program.beside or program.needs):
+                    return program.beside, program.needs
+    return (), None
+
+
+def _beside(files: Iterable[Path]) -> dict[str, str]:
+    """The hashes of files beside a program, by their paths."""
+    return {
+        str(file.relative_to(EXAMPLES.parent)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
 
 
 def _left(jobs: list[_Job]) -> str:
@@ -219,6 +243,7 @@ def _record(job: _Job, later: list[_Job]) -> bool:
             "form": FORM,
             "example": job.example,
             "source_sha256": job.sha,
+            **({"beside": _beside(job.program.beside)} if job.program.beside else {}),
             "versions": versions(),
             "machine": _machine(),
             "recorded_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -273,10 +298,9 @@ def _run(job: _Job, seed: int) -> tuple[Outcome, str]:
             seconds = time.monotonic() - start
             print(f"\r\033[K{job.example}, seed {seed}, {seconds:.0f} s: {line[:80]}", end="", flush=True)
 
-    outcome = run_program(
-        job.program.code,
-        file_name=job.program.file_name,
-        limit=LIMIT,
+    outcome = run_as_on_page(
+        job.program,
+        LIMIT,
         env={"SEED": str(seed)} | job.switches,
         cores=_cores(),
         on_line=show,
@@ -333,9 +357,11 @@ def is_stale(example: str) -> bool:
     if not file.is_file():
         return True
     data = json.loads(file.read_text(encoding="utf-8"))
-    source = (EXAMPLES / f"{split_switches(example)[0]}.py").read_bytes()
+    program = EXAMPLES / f"{split_switches(example)[0]}.py"
+    source = program.read_bytes()
     return (
-        data.get("form") != FORM
+        data.get("beside", {}) != _beside(_asked_on_page(program)[0])
+        or data.get("form") != FORM
         or data["source_sha256"] != hashlib.sha256(source).hexdigest()
         or data["versions"] != versions()
     )

@@ -38,7 +38,7 @@ def repeat(name: str, program: Program, times: int) -> str | None:
     """
     for number in range(passed(program) + 1, times + 1):
         # The first as on the page; then with seeds far from each other.
-        outcome = run_as_on_page(program, program.limit, {"SEED": str(1000 * (number - 1))})
+        outcome = run_as_on_page(program, program.limit, env={"SEED": str(1000 * (number - 1))})
         problem = judge(program, outcome)
         print(f"{name}: run {number} of {times}: {problem or 'passed'}, {outcome.seconds:.0f} s", flush=True)
         write_whole(PASSED / key_of(program), "0" if problem else str(number))
