@@ -20,11 +20,12 @@ site: .venv-site/.installed ## build the site into site/
 	$(SITE) -m mkdocs build --clean
 
 test: .venv/.installed .venv-cluster/.installed ## run all checks, and the programs that are due; the rest has records (JOBS=2 at a time)
-	tools/browser.sh
+	tools/debian.sh chromium
 	$(FULL) -m pytest -v --programs due --numprocesses $(JOBS)
 
 test-all: .venv/.installed .venv-cluster/.installed ## run all checks and every program, or one part of several: make test-all SHARD=1/6
-	tools/browser.sh
+	tools/debian.sh chromium
+	tools/debian.sh slurm
 	$(FULL) -m pytest -v --numprocesses $(JOBS) $(if $(SHARD),--shard $(SHARD))
 
 check: .venv/.installed ## lint, site build, facts, records in step: seconds, no training

@@ -83,6 +83,10 @@ def test_the_site_shows_no_code_that_the_tests_do_not_read(site):
         ("```text\n>>> 1 + 1\n3\n```", ["page.md:3: this is a program"]),
         ("```text\n$ python missing.py\n```", ["page.md:3: this is a program"]),
         ("```text\n  import sys\n  sys.exit(1\n```", ["page.md:3: this is a program"]),
+        (
+            "```sbatch\necho yes\n```",
+            ["page.md:3: this is `sbatch`, and no program of the page runs beside it"],
+        ),
         # programs that an instruction takes away
         (
             f"```python\nprint(1)\n```\n\n<!--pytest-codeblocks:expected-output-->\n```python\n{BAD}\n```",

@@ -125,6 +125,28 @@ def test_a_long_example_rests_on_its_record_whatever_else_changes(repository):
     assert "e03" in repository.changed(), "its record is of another program"
 
 
+def test_an_example_that_needs_slurm_rests_until_everything_runs(repository):
+    page = repository.folder / "docs" / "one.md"
+    fence = '```python\n--8<-- "examples/e03.py"\n```'
+    page.write_text(page.read_text().replace(fence, f'<!-- program: needs "Slurm" -->\n{fence}'))
+    assert repository.changed() == FIRST_PAGE - {"e03"}
+    assert repository.why()["e03"] == RESTS
+
+
+def test_a_record_is_out_of_step_when_a_file_beside_the_program_changes(repository):
+    repository.write("examples/job.sbatch", "echo one\n")
+    file = repository.folder / "results" / "e03.json"
+    record = json.loads(file.read_text())
+    record["beside"] = {"examples/job.sbatch": hashlib.sha256(b"echo one\n").hexdigest()}
+    file.write_text(json.dumps(record))
+    example = repository.folder / "examples" / "e03.py"
+    assert selection.read_record(example, repository.folder).in_step
+    repository.write("examples/job.sbatch", "echo two\n")
+    assert not selection.read_record(example, repository.folder).in_step
+    (repository.folder / "examples" / "job.sbatch").unlink()
+    assert selection.read_record(example, repository.folder) is None
+
+
 def test_an_example_changed_longer_ago_does_not(repository):
     repository.example("e03", 33)
     repository.commit("2026-02-03T01:00:00Z")

@@ -171,6 +171,9 @@ if greedy_return < TARGET:
 """
 
 
+PLANTED = 'site_name: planted\nmarkdown_extensions:\n  - pymdownx.snippets: {base_path: ["."]}\n'
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place with one example, for the recorder to work in, on a machine of steady speed."""
@@ -323,6 +326,26 @@ def test_only_stale_examples_are_recorded_when_asked(place, monkeypatch, capsys)
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
         assert recorded(), f"it has other {changes}"
     assert not recorded()
+
+
+@pytest.mark.slow
+def test_a_file_beside_a_program_belongs_to_its_record(place, monkeypatch, capsys):
+    write(place, "assert open('note.txt').read() in ('one', 'two')")
+    note, page = place / "examples" / "note.txt", place / "docs" / "page.md"
+    note.write_text("one")
+    page.parent.mkdir()
+    (place / "mkdocs.yml").write_text(PLANTED)
+    include = '```python\n--8<-- "examples/algorithms/toy.py"\n```\n'
+    page.write_text(f'<!-- program: beside "examples/note.txt" -->\n{include}')
+    assert run(monkeypatch, "algorithms/toy") == 0
+    assert data_of(place)["beside"] == {"examples/note.txt": hashlib.sha256(b"one").hexdigest()}
+    capsys.readouterr()
+    assert run(monkeypatch, "stale") == 0
+    assert capsys.readouterr().out.startswith("0 examples")
+    note.write_text("two")
+    assert run(monkeypatch, "stale") == 0
+    assert "algorithms/toy: 5 of 5 seeds solved" in capsys.readouterr().out
+    assert data_of(place)["beside"] == {"examples/note.txt": hashlib.sha256(b"two").hexdigest()}
 
 
 @pytest.mark.slow
@@ -891,14 +914,30 @@ def test_ci_runs_what_the_readme_says():
     assert "make serve" in readme and "make test" in readme
 
 
-def test_a_missing_browser_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("needed", "sentence"),
+    [
+        (
+            "chromium",
+            "The browser tests need Chromium: install it (on Debian: sudo apt-get install chromium)",
+        ),
+        (
+            "slurm",
+            "The program about Slurm needs Slurm: install it (on Debian: sudo apt-get install slurmctld",
+        ),
+        ("", "Name what is needed: chromium or slurm."),
+    ],
+)
+def test_what_pip_cannot_install_is_named(tmp_path, needed, sentence):
     (tmp_path / "id").symlink_to("/usr/bin/id")
-    script = str(ROOT / "tools" / "browser.sh")
+    script = (ROOT / "tools" / "debian.sh").read_text().replace(":/usr/sbin", "")  # there may be one there
     result = subprocess.run(
-        ["/bin/sh", script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=30
+        ["/bin/sh", "-c", script, "debian.sh", needed],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert result.returncode == 1
-    assert result.stderr.startswith(
-        "The browser tests need Chromium: install it (on Debian: sudo apt-get install"
-    )
+    assert result.stderr.startswith(sentence)
     assert result.stderr.count("\n") == 1

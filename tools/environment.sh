@@ -51,7 +51,11 @@ stand_on_base() {
   packages "$base" >"$(packages "$folder")/base.pth" &&
     install --ignore-installed --no-deps "$(sed -n 's/^ray\(\[.*\]\)*\(==[^ ]*\).*/ray\2/p' "$requirements")"
 }
-{ [ -z "$base" ] || stand_on_base; } && install --requirement "$requirements" || {
+fill() {
+  if [ -n "$base" ]; then stand_on_base || return; fi
+  install --requirement "$requirements"
+}
+fill || {
   rm -rf "$folder"
   fail "Installing $requirements failed, most often for want of a network or of disk space: run make again; details are in $folder.log."
 }
