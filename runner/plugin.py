@@ -120,7 +120,10 @@ class ProgramItem(TestBlock):
         self.user_properties += [("program", key), ("why", why)]
         if why == selection.RESTS:
             example = selection.whole_file(program)
-            self.user_properties.append(("rests on", _selection(self.config).records[example].date))
+            selected = _selection(self.config)
+            self.user_properties.append(("rests on", selected.records[example].date))
+            if example in selected.postponed:
+                self.user_properties.append(("postponed", True))
             return
         if key not in _outcomes:
             _outcomes[key] = run_as_on_page(program, program.limit)
@@ -314,6 +317,7 @@ def pytest_report_teststatus(report: pytest.TestReport):
 def pytest_terminal_summary(terminalreporter) -> None:
     """Count the programs that ran and those that rest, so that nothing is left out unseen."""
     counted: dict[str, set[str]] = {}
+    postponed: set[str] = set()
     dates, waiting = [], []
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -325,8 +329,12 @@ def pytest_terminal_summary(terminalreporter) -> None:
             if "program" in properties:
                 counted.setdefault(properties["why"], set()).add(properties["program"])
                 dates += [properties["rests on"]] if "rests on" in properties else []
+                if "postponed" in properties:
+                    postponed.add(properties["program"])
     if counted or waiting:
-        terminalreporter.write_line(selection.summary(counted, min(dates, default=None), waiting))
+        terminalreporter.write_line(
+            selection.summary(counted, min(dates, default=None), waiting, len(postponed))
+        )
 
 
 class Progress:

@@ -203,7 +203,9 @@ def _trim(text: str) -> str:
 def _shown_as(fence: Fence, root: Path) -> tuple[str, str]:
     """The language and the text that the site shows for a fence."""
     if fence.language == "output":
-        return "output", _trim(records.read(records.path_of(fence.text.strip(), root / "results")).output)
+        return "output", _trim(
+            records.read(records.path_of(fence.text.strip(), root / "results")).output.rstrip()
+        )
     return fence.language if lexer_of(fence.language) else "text", _trim(fence.text)
 
 

@@ -5,6 +5,8 @@ A snippet, and a program that stands on the page itself, always runs. Of the exa
   before HEAD or is changed in the working tree, and those without a record of their present source;
 - an eighth of the others, drawn by the hash of the commit: the same for whoever runs that commit, and
   another at the next.
+On a day when many pages change, this could be nearly all. So of the examples of which only the page changed,
+and whose record is in step, those run that together take `ONLY_PAGE` seconds, drawn in the same way.
 An example that takes more than `LONG` seconds, or needs one of `SYSTEM`, runs in `make test-all` only
 while its record is in step.
 The rest rests on records, which `tests/test_results.py` checks in every run.
@@ -27,6 +29,7 @@ from .pages import SYSTEM, Program
 
 DAY = 24 * 60 * 60
 LONG = 240.0  # seconds by its record
+ONLY_PAGE = 300.0  # seconds by their records
 SHARE = 8  # one of so many runs by turn
 ALWAYS, CHANGED, TURN, OTHERS, RESTS = "on pages", "changed", "by turn", "others", "rest"
 RAN = (ALWAYS, CHANGED, TURN, OTHERS)
@@ -50,6 +53,8 @@ class Selection:
     records: dict[Path, Record] = field(default_factory=dict)
     changes: set[Path] | None = None
     commit: str | None = None
+    postponed: set[Path] = field(default_factory=set)
+    """Examples that rest although their page changed: there was no time for all of them."""
 
     def reason_of_test(self, name: str, files: Iterable[Path]) -> str:
         """`CHANGED`, `TURN` or `RESTS`, for a test that trains and is about `files`, which are all there."""
@@ -162,13 +167,39 @@ def select(pages: dict[Path, list[Program]], root: Path) -> Selection:
         record = records.get(example)
         rests = changes is not None and not files & changes or example in only_in_all
         why[example] = RESTS if rests and record and record.in_step else CHANGED
+    only_page = [
+        example
+        for example, reason in why.items()
+        if reason == CHANGED
+        and changes is not None
+        and example in records
+        and records[example].in_step
+        and not any(file.is_relative_to(root / "examples") for file in sources[example] & changes)
+    ]
+    postponed = set(only_page) - _within(ONLY_PAGE, only_page, records, commit or "")
+    why |= dict.fromkeys(postponed, RESTS)
+    only_in_all |= postponed
     resting = {
         example: records[example].seconds
         for example in why
         if why[example] == RESTS and example not in only_in_all
     }
     why |= dict.fromkeys(by_turn(resting, commit or ""), TURN)
-    return Selection(why, records, changes, commit)
+    return Selection(why, records, changes, commit, postponed)
+
+
+def _within(limit: float, examples: Iterable[Path], records: dict[Path, Record], commit: str) -> set[Path]:
+    """Examples drawn by the hash of the commit, until together they take longer than the limit."""
+    drawn: set[Path] = set()
+    total = 0.0
+    for example in sorted(
+        examples, key=lambda file: hashlib.sha256(f"{commit} {file.name}".encode()).digest()
+    ):
+        total += records[example].seconds
+        if total > limit:
+            break
+        drawn.add(example)
+    return drawn
 
 
 def shard(weights: dict[str, float], number: int, of: int) -> set[str]:
@@ -189,19 +220,23 @@ def shard(weights: dict[str, float], number: int, of: int) -> set[str]:
     return mine
 
 
-def summary(counted: dict[str, Iterable[str]], oldest: str | None, tests: Iterable[str] = ()) -> str:
+def summary(
+    counted: dict[str, Iterable[str]], oldest: str | None, tests: Iterable[str] = (), postponed: int = 0
+) -> str:
     """What ran and what rests, as a sentence or two.
 
     Args:
         counted: the programs by the reason why they run or rest.
         oldest: the date of the oldest record that one rests on.
         tests: the tests that train and wait for their turn.
+        postponed: how many rest although their page changed.
     """
     parts = [f"{len(set(counted[why]))} {why}" for why in RAN if counted.get(why)]
     ran = sum(len(set(counted.get(why, ()))) for why in RAN)
     text = f"{ran} programs ran" + (f" ({', '.join(parts)})." if parts else ".")
     if resting := len(set(counted.get(RESTS, ()))):
         text += f" {resting} rest on records, the oldest of {oldest}."
+        text += f" The page of {postponed} of these has changed." if postponed else ""
     if waiting := len(set(tests)):
         text += f" {waiting} tests that train wait for their turn."
     return text + (" `make test-all` runs everything." if resting or waiting else "")

@@ -75,12 +75,15 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", date, date=date)
 
-    def why(self) -> dict[str, str]:
-        """The reason for each example, by its name."""
+    def selection(self) -> selection.Selection:
         pages = {
             page: read_programs(page, self.folder) for page in sorted((self.folder / "docs").glob("*.md"))
         }
-        return {file.stem: why for file, why in selection.select(pages, self.folder).why.items()}
+        return selection.select(pages, self.folder)
+
+    def why(self) -> dict[str, str]:
+        """The reason for each example, by its name."""
+        return {file.stem: why for file, why in self.selection().why.items()}
 
     def changed(self) -> set[str]:
         return {name for name, why in self.why().items() if why == CHANGED}
@@ -171,6 +174,25 @@ def test_examples_of_a_changed_page_run(repository):
     page.write_text(page.read_text() + "\nOne more sentence.\n")
     repository.commit(NOW)
     assert repository.changed() == FIRST_PAGE
+
+
+def test_when_many_pages_change_only_so_many_examples_run(repository, monkeypatch):
+    """And those whose own files changed all do."""
+    monkeypatch.setattr(selection, "ONLY_PAGE", 60.0)
+    for page in sorted((repository.folder / "docs").glob("*.md")):
+        page.write_text(page.read_text() + "\nOne more sentence.\n")
+    repository.example("e03", 33)
+    repository.commit(NOW)
+    changed = repository.changed()
+    seconds = [12.0 + int(name[1:]) for name in changed - {"e03"}]
+    assert "e03" in changed
+    assert seconds and sum(seconds) <= 60 < sum(range(12, 28))
+    selected = repository.selection()
+    assert len(selected.postponed) == 16 - len(changed)
+    assert set(repository.why().values()) == {CHANGED, RESTS}, "a postponed one is not drawn by turn"
+    repository.write("README.md", "Another commit.\n")
+    repository.commit(NOW)
+    assert repository.changed() != changed, "another commit, another draw"
 
 
 def test_text_that_a_page_includes_changes_no_program(repository):
@@ -333,6 +355,21 @@ def pytest_in(repository: Repository, *options: str) -> subprocess.CompletedProc
         text=True,
         timeout=120,
     )
+
+
+@pytest.mark.slow
+def test_the_end_of_a_run_counts_what_rests_although_its_page_changed(repository):
+    """The sixteen examples take 312 s by their records, more than what `ONLY_PAGE` allows."""
+    for page in sorted((repository.folder / "docs").glob("*.md")):
+        page.write_text(page.read_text() + "\nOne more sentence.\n")
+    repository.commit(NOW)
+    [postponed] = repository.selection().postponed
+    result = pytest_in(repository, "--programs", "due")
+    date = selection.read_record(postponed, repository.folder).date
+    sentence = f"1 rest on records, the oldest of {date}. The page of 1 of these has changed."
+    assert sentence in result.stdout
+    result = pytest_in(repository)
+    assert "rest on records" not in result.stdout
 
 
 @pytest.mark.slow
