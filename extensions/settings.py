@@ -39,6 +39,8 @@ def _used(example: str, modified: int) -> dict[str, str]:
 def formatter(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
     """A fence of YAML: `config`, `example`, and for each of `settings` what it does and which way to turn.
 
+    `last` gives the last column, which way to turn, another heading.
+
     Raises:
         PageError: the config class or a setting is unknown to the installed RLlib.
     """
@@ -68,4 +70,6 @@ def formatter(source: str, language: str, css_class: str, options: dict, md, **k
         ]
         for name, default, here, does, turn in rows
     ]
-    return table("Settings", "settings", ["setting", "what it does", "when learning stalls"], cells)
+    return table(
+        "Settings", "settings", ["setting", "what it does", data.get("last", "when learning stalls")], cells
+    )

@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from extensions.catalogue import SUPPORT
 from extensions.results import pinned
 from extensions.settings import defaults
+from extensions.settings import formatter as settings_table
 from tests.conftest import ROOT
 
 
@@ -115,3 +116,9 @@ def test_ppo_takes_the_action_spaces_and_memory_that_its_page_claims():
     command = [sys.executable, "-W", "ignore", "-c", PPO_MODULES]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_a_settings_table_can_name_its_last_column():
+    fence = "config: PPOConfig\nexample: algorithms/ppo\n{}settings: {{lr: {{does: it, turn: that way}}}}"
+    for line, heading in (("", "when learning stalls"), ("last: when to change it\n", "when to change it")):
+        assert f">{heading}</th>" in settings_table(fence.format(line), "settings", "settings", {}, None)

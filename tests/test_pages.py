@@ -139,7 +139,7 @@ def test_a_scaling_page_has_its_form(page):
     first = re.search(r"^# .+\n\n(.+)", text, flags=re.MULTILINE)[1]
     assert re.match(r"\*\*.+\?\*\*", first), "a scaling page begins with its question, in bold"
     assert "```mermaid" in text
-    assert re.search(r'^--8<-- "examples/scaling/\w+\.py"$', text, flags=re.MULTILINE)
+    assert re.search(r'^ *--8<-- "examples/scaling/\w+\.py"$', text, flags=re.MULTILINE)
     assert "```output" in text
     parts = sections(page)
     assert "What it costs" in parts

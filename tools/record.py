@@ -58,7 +58,7 @@ TIMING = 4.0  # seconds for each seed in which the machine's speed is measured, 
 # A curve is one of two things: the mean return of exploring episodes, or the return of an evaluation.
 POINT = re.compile(
     r"^iteration +\d+ +env steps +(?P<env_steps>[\d,]+) +(?P<curve>mean return|greedy return) +"
-    r"(?P<value>-?[\d.]+|nan) +seconds +(?P<seconds>[\d.]+)$"
+    r"(?P<value>-?[\d.]+|nan)(?: +env runners +\d+ +took +[\d.]+)? +seconds +(?P<seconds>[\d.]+)$"
 )
 
 

@@ -1,4 +1,4 @@
-"""PPO that learns on a GPU where there is one and on the CPU where not, half exact."""
+"""PPO in mixed precision, on a GPU where there is one and on the CPU where not."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ print(f"the learner computes on the {'GPU' if gpus else 'CPU'}")
 
 
 class MixedPrecisionModule(DefaultPPOTorchRLModule):
-    """PPO's networks; while they learn, matrices are multiplied in bfloat16.
+    """PPO's networks; encoder and policy head learn in bfloat16.
 
     Parameters, loss and optimizer stay float32. bfloat16 has the range of float32,
     so the loss needs no scaling (float16 would: `_torch_grad_scaler_class`).
@@ -103,7 +103,7 @@ while evaluated < TARGET + 25 and env_steps < MAX_ENV_STEPS:
 module = algo.get_module()  # the env runner's copy: on the CPU, float32
 algo.stop()
 ray.shutdown()
-print(f"layers gave {', '.join(MixedPrecisionModule.dtypes)} while they learned")
+assert MixedPrecisionModule.dtypes == {"torch.bfloat16"}, MixedPrecisionModule.dtypes
 greedy_return = play(module, range(1000 * SEED + 20, 1000 * SEED + 40))
 print(f"greedy return {greedy_return:.1f} over 20 episodes, target {TARGET}")
 if greedy_return < TARGET:

@@ -38,6 +38,9 @@ def config():
     )
 
 
+if gpus and not torch.cuda.is_available():
+    print("Ray has a GPU that this PyTorch cannot use: it is a build without CUDA")
+    gpus = 0
 settings = {
     "defaults": config(),
     "resources(num_gpus=1), the old way": config().resources(num_gpus=1),

@@ -6,6 +6,7 @@ import time
 
 import gymnasium as gym
 import numpy as np
+import ray
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.columns import Columns
@@ -18,7 +19,7 @@ space = gym.spaces.Box(-1, 1, (OBSERVATION,), np.float32), gym.spaces.Discrete(4
 
 
 def seconds_of_a_step(device, width, size):
-    """The median over several gradient steps of PPO's own learner, without Ray."""
+    """The median over several gradient steps of PPO's own learner."""
     config = (
         PPOConfig()
         .environment(observation_space=space[0], action_space=space[1])
@@ -46,6 +47,8 @@ def seconds_of_a_step(device, width, size):
     return float(np.median(times[1:]))  # the first one warms up
 
 
+if torch.cuda.is_available():  # RLlib asks Ray for the number of the GPU
+    ray.init("local", include_dashboard=False, logging_level="error")
 devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 print(f"{torch.get_num_threads()} threads; milliseconds of one gradient step")
 print("device  width  " + "  ".join(f"minibatch {size:5d}" for size in MINIBATCHES))

@@ -1,5 +1,6 @@
 """Submits train.sbatch to a Slurm of two nodes, both of which are this machine."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -113,7 +114,7 @@ try:
     start("slurmd", "-D", "-N", "a")
     start("slurmd", "-D", "-N", "b")
     nodes = ""
-    while nodes.count("idle") < 2:
+    while nodes.count("idle\n") < 2:
         if time.monotonic() > deadline:
             not_ready("the two nodes were")
         time.sleep(0.5)
@@ -126,6 +127,10 @@ try:
         print(f"  {line}")
     print(f"the job took {time.perf_counter() - start:.0f} seconds")
 finally:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # a job under way
+        subprocess.run(["scancel", "--me"], env=env, capture_output=True, timeout=20)
+        while subprocess.check_output(["squeue", "--noheader"], env=env, timeout=20):
+            time.sleep(0.5)
     for daemon in reversed(daemons):
         daemon.terminate()
         try:
@@ -133,4 +138,4 @@ finally:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
