@@ -26,6 +26,7 @@ FILTERS = {
     "Framework": {"pytorch": "PyTorch", "tensorflow": "TensorFlow"},
     "Status": {"ships": "ships in RLlib", "rebuilt": "rebuilt here"},
 }
+EITHER = ("Learns", "Sampling and learning", "Status")  # an algorithm has one tag of these, never both
 
 
 def facts(name: str) -> dict[str, str]:
@@ -93,7 +94,12 @@ def selector(source: str, language: str, css_class: str, options: dict, md, **kw
         )
         boxes += f"<fieldset><legend>{heading}</legend>{labels}</fieldset>"
         for tag in choices:
-            rules += f".selector:has(input[name={tag}]:checked) tbody tr:not(.has-{tag}){{display:none}}"
+            # Of two that exclude each other, both ticked mean either.
+            others = choices.keys() - {tag} if heading in EITHER else ()
+            either = "".join(f":not(:has(input[name={other}]:checked))" for other in others)
+            rules += (
+                f".selector:has(input[name={tag}]:checked){either} tbody tr:not(.has-{tag}){{display:none}}"
+            )
     words = {tag: text for choices in FILTERS.values() for tag, text in choices.items()}
     common = set.intersection(*(has for _, has, _ in rows))
     cells, classes = [], []

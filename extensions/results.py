@@ -28,9 +28,27 @@ def output(source: str, language: str, css_class: str, options: dict, md, **kwar
     )
     if not run.solved:
         caption += " This run failed: it did not do all that its page says it does."
+    return f'<figure class="output">{_folded(record.output)}<figcaption>{caption}</figcaption></figure>'
+
+
+WHOLE = 40  # lines of an output that are shown without a fold
+ENDS = (22, 12)  # of a longer one, how many lines stand before and behind the fold
+
+
+def _folded(text: str) -> str:
+    """HTML of an output; of a long one the middle is folded, so that nothing is cut without a sign."""
+
+    def pre(lines: list[str]) -> str:
+        return f'<pre tabindex="0"><code>{html.escape(chr(10).join(lines))}</code></pre>'
+
+    lines = text.rstrip().split("\n")
+    if len(lines) <= WHOLE:
+        return pre(lines)
+    first, last = ENDS
+    middle = lines[first:-last]
     return (
-        f'<figure class="output"><pre tabindex="0"><code>{html.escape(record.output.rstrip())}</code></pre>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"{pre(lines[:first])}<details><summary>{len(middle)} more lines</summary>{pre(middle)}</details>"
+        f"{pre(lines[-last:])}"
     )
 
 
@@ -129,7 +147,7 @@ def _draw_curves(records: dict[str, Record], axis: str) -> str:
         r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", svg)
     )
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--md-text-font-family, sans-serif)", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--md-text-font-family, sans-serif)", svg)
     names = "; ".join(
         f"{label}: {len(record.solved)} of {len(record.runs)} seeds solved"
         for label, record in records.items()

@@ -15,14 +15,16 @@ def table(
     Args:
         label: what the table is, for screen readers.
         name: a class for its style.
-        heads: the column heads, as text.
+        heads: the column heads, as text; each cell knows its own, for styles that stack the cells.
         rows: the cells, as HTML.
         classes: the class of each row, if they have any.
     """
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     starts = [f'<tr class="{kind}">' for kind in classes] if classes else ["<tr>"] * len(rows)
     body = "".join(
-        start + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>"
+        start
+        + "".join(f'<td data-head="{text}">{cell}</td>' for text, cell in zip(heads, row, strict=True))
+        + "</tr>"
         for start, row in zip(starts, rows, strict=True)
     )
     return (

@@ -60,6 +60,7 @@ class _Blocks(HTMLParser):
         self.strangers: list[str] = []
         self.open: list[tuple[str, list[str]]] = []  # tag and classes
         self.block: _Block | None = None
+        self.output: _Block | None = None  # of the open figure: one with a fold has several `pre`
         self.inline: str | None = None
         self.parts = ""  # of a paragraph or the like: `c` for inline code, `b` for a line break, `t` for text
 
@@ -76,7 +77,11 @@ class _Blocks(HTMLParser):
         if style and not self._inside("svg", "math"):
             self.strangers.append(style[0])
         if tag == "pre" and self.block is None:
-            self.block = _Block(self._language())
+            if self.output and self._language() == "output":
+                self.block = self.blocks.pop()
+                self.block.text += "\n"
+            else:
+                self.block = _Block(self._language())
         elif tag in _INLINE and self.block is None and self.inline is None:
             self.inline = ""
         if tag not in _VOID:
@@ -87,6 +92,8 @@ class _Blocks(HTMLParser):
             return
         while self.open.pop()[0] != tag:
             pass
+        if tag == "figure":
+            self.output = None
         if self.block and not self._inside("pre"):
             self._end_block()
         if self.inline is not None and not self._inside(*_INLINE):
@@ -113,6 +120,7 @@ class _Blocks(HTMLParser):
         numbers = any(tag == "td" and "linenos" in classes for tag, classes in self.open)
         if not (numbers and re.fullmatch(r"[\d\s]*", self.block.text)):
             self.blocks.append(self.block)
+            self.output = self.block if self.block.language == "output" else None
         self.block = None
 
     def _inside(self, *tags: str) -> bool:

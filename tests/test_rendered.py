@@ -143,6 +143,7 @@ def test_the_site_shows_no_code_that_the_tests_do_not_read(site):
         ("<article><script>1</script></article>", [f"page.md:3: {LIKE_CODE}"]),
         # classes that were borrowed
         (f'<figure class="output"><pre>{BAD}</pre></figure>', [f"page.md:3: {NO_FENCE}"]),
+        (f'<figure class="output"><pre>one</pre><pre>{BAD}</pre></figure>', [f"page.md:3: {NO_FENCE}"]),
         (f'<div class="language-text highlight"><pre>{BAD}</pre></div>', [f"page.md:3: {NO_FENCE}"]),
         (f'<table><tr><td class="linenos"><pre>{BAD}</pre></td></tr></table>', [f"page.md:3: {NO_FENCE}"]),
         (

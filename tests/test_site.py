@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
 
 import markdown
 import pytest
@@ -198,15 +198,97 @@ def test_pages_in_a_browser(site, address, browser, scheme, width):
     context.close()
 
 
+SEARCHES = {  # what people type, and the page that has to come first
+    "proximal policy": "algorithms/ppo/",
+    "ApexTrainer": "algorithms/apex_dqn/",
+    "build_algo": "concepts/api/",
+    "get_module": "concepts/api/",
+    "compute_single_action": "concepts/api/",
+    "custom environment": "concepts/modules/environments/",
+    "observation normalization": "concepts/modules/connectors/",
+    "resume training": "scaling/crash_proof/",
+    "sample_timeout_s": "scaling/faults_in_the_env/",
+    "cluster": "scaling/cluster/",
+    "Slurm": "scaling/launchers/",
+    "multi gpu": "scaling/gpus/",
+    "num_gpus": "scaling/gpus/",
+    "episode_reward_mean": "",  # the older RLlib's names stand on many pages
+    "compute_action": "",
+}
+
+
 @pytest.mark.slow
-def test_search_finds_a_page(address, browser):
+def test_search_finds_pages_and_names_in_code(address, browser):
     page = browser.new_page()
-    page.goto(address)
-    page.locator(".md-search__input").click()
-    page.locator(".md-search__input").press_sequentially("proximal policy")
-    result = page.locator(".md-search-result__link").first
-    result.wait_for()
-    assert "algorithms/ppo" in result.get_attribute("href")
+    first = {}
+    for query in SEARCHES:
+        page.goto(f"{address}?q={quote(query)}")
+        result = page.locator(".md-search-result__link").first
+        result.wait_for()
+        first[query] = urlsplit(result.get_attribute("href")).path.removeprefix("/")
+    page.close()
+    assert {query: first[query] for query, expected in SEARCHES.items() if expected} == {
+        query: expected for query, expected in SEARCHES.items() if expected
+    }
+
+
+@pytest.mark.slow
+def test_nothing_is_cut_without_a_sign(address, browser):
+    """Wide tables of ours fit at 1280, stack on a phone; a long output has a fold that shows its middle."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address + "algorithms/")
+    fits = "box => box.scrollWidth <= box.clientWidth"
+    for table in (".support", ".algorithms"):
+        assert page.locator(table).evaluate(fits), f"{table} is wider than its place"
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto(address + "algorithms/ppo/")
+    assert page.locator(".settings").evaluate(fits)
+    assert "when learning stalls" in page.locator(".settings td").nth(2).evaluate(
+        "cell => getComputedStyle(cell, '::before').content"
+    )
+    page.goto(address + "concepts/architecture/")
+    fold = page.locator("figure.output details")
+    assert not fold.locator("pre").is_visible()
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert fold.locator("pre").is_visible()
+    shown = [pre.text_content() for pre in page.locator("figure.output:has(details) pre").all()]
+    record = json.loads((ROOT / "results" / "concepts" / "train_call.json").read_text(encoding="utf-8"))
+    assert "\n".join(shown) == record["output"].rstrip()
+    page.close()
+
+
+@pytest.mark.slow
+def test_diagrams_and_charts_are_read_in_the_dark_too(address, browser):
+    """Text stands in the middle of its box, arrowheads have the colour of text, charts the site's font."""
+    page = browser.new_page(color_scheme="dark")
+    page.goto(address + "concepts/architecture/")
+    off = page.locator("svg[aria-roledescription^=flowchart] foreignObject .nodeLabel").evaluate_all(
+        """labels => labels.map(label => {
+            const box = label.closest("foreignObject").getBoundingClientRect();
+            const range = document.createRange();
+            range.selectNodeContents(label);
+            const text = range.getBoundingClientRect();
+            return Math.abs((text.left + text.right) / 2 - (box.left + box.right) / 2);
+        })"""
+    )
+    assert off and max(off) <= 2, off
+    colours = page.locator("svg[aria-roledescription=sequence] marker path").evaluate_all(
+        "paths => paths.map(path => getComputedStyle(path).fill)"
+    )
+    text = page.evaluate(
+        """() => {
+            const probe = document.body.appendChild(document.createElement("i"));
+            probe.style.color = "var(--md-default-fg-color--light)";
+            return getComputedStyle(probe).color;
+        }"""
+    )
+    assert colours and set(colours) == {text}
+    page.goto(address + "algorithms/ppo/")
+    fonts = page.locator("figure.curve text").evaluate_all(
+        "texts => texts.map(text => getComputedStyle(text).fontFamily)"
+    )
+    assert fonts and all(font.startswith("Roboto") for font in fonts), set(fonts)
     page.close()
 
 
@@ -255,6 +337,11 @@ def test_the_algorithms_can_be_filtered_by_keyboard_and_without_scripts(address,
         page.keyboard.press("Space")
     found = shown()
     assert {"SAC", "TQC"} <= found and not {"PPO", "DQN"} & found
+    count = page.locator(".selector .caption")
+    assert count.bounding_box()["y"] < rows.locator("visible=true").first.bounding_box()["y"]
+    page.locator(".selector input[name=on-policy]").focus()
+    page.keyboard.press("Space")  # one of two that exclude each other: both mean either
+    assert {"SAC", "TQC", "PPO"} <= shown() and "DQN" not in shown()
     page.locator(".selector button[type=reset]").focus()
     page.keyboard.press("Enter")
     assert len(shown()) == everything
