@@ -20,7 +20,7 @@ ray.data.DataContext.get_current().enable_progress_bars = False
 ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")
 
 found = []
-for calls, max_rows in [(1, None), (3, None), (3, 50)]:
+for calls, max_rows in [(1, None), (3, None), (3, 50), (3, 1000)]:
     with tempfile.TemporaryDirectory() as folder:
         config = (
             PPOConfig()
@@ -48,10 +48,14 @@ for calls, max_rows in [(1, None), (3, None), (3, 50)]:
 ray.shutdown()
 print("columns:", ", ".join(table.schema.names))
 
-(steps_1, rows_1), (steps_3, rows_3), (steps_cut, rows_cut) = found
+(steps_1, rows_1), (steps_3, rows_3), (steps_cut, rows_cut), (steps_fit, rows_fit) = (
+    found
+)
 if rows_1 != steps_1:
     sys.exit("One call should write each step once.")
 if not rows_3 > steps_3:
     sys.exit("Later calls should write the steps of earlier calls again.")
 if not rows_cut < steps_cut:
-    sys.exit("With a limit on rows, steps should be missing.")
+    sys.exit("With so small a limit on rows, steps should be missing.")
+if rows_fit != steps_fit:
+    sys.exit("With a limit that is large enough, each step should be written once.")

@@ -34,24 +34,32 @@ class SameStart(gym.Wrapper):
         return *rest, terminated, truncated, info
 
 
-for interval in (None, 1_000_000):
+for env_runners, interval in ((0, None), (0, 1_000_000), (1, None)):
     config = (
         PPOConfig()
         .environment(SameStart)
-        .env_runners(num_env_runners=0)
+        .env_runners(num_env_runners=env_runners)
         .evaluation(
             evaluation_interval=interval,
             evaluation_duration=5,  # episodes
             evaluation_config={"explore": False},
         )
+        .fault_tolerance(restart_failed_env_runners=False)  # Ray has nothing to warn of
         .debugging(seed=0)
     )
     algo = config.build_algo()
     lengths.clear()
-    algo.evaluate()
+    error = ""
+    try:
+        algo.evaluate()
+    except ValueError as raised:
+        error = f"ValueError: ... {str(raised).partition('> ')[2]}"
     algo.stop()
-    print(f"evaluation_interval={interval}: episodes of {lengths} steps")
+    print(f"num_env_runners={env_runners}, evaluation_interval={interval}:")
+    print(f"    {error or f'episodes of {lengths} steps'}")
     explored = len(set(lengths)) > 1
-    if explored is not (interval is None):
+    if explored is not (env_runners == 0 and interval is None):
+        sys.exit("RLlib has changed: this is no longer how evaluate() chooses.")
+    if bool(error) is not (env_runners > 0):
         sys.exit("RLlib has changed: this is no longer how evaluate() chooses.")
 ray.shutdown()

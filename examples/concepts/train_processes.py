@@ -73,13 +73,8 @@ config = (
     .environment("CartPole-v1")
     .env_runners(num_env_runners=2, env_runner_cls=NotingEnvRunner)
     .fault_tolerance(restart_failed_env_runners=False)  # and Ray has nothing to warn of
-    .learners(num_learners=1)
-    .training(
-        learner_class=NotingLearner,
-        train_batch_size_per_learner=1000,
-        minibatch_size=250,
-        num_epochs=2,
-    )
+    .learners(num_learners=1, learner_class=NotingLearner)
+    .training(train_batch_size_per_learner=1000, minibatch_size=250, num_epochs=2)
     .debugging(seed=SEED)
 )
 algo = config.build_algo()

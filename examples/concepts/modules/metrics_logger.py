@@ -41,6 +41,21 @@ for iteration, values in enumerate([[1, 2, 3], [10, 20]]):
             sys.exit(f"{way}: expected {expected}, but RLlib says {reduced}.")
     logger.reduce()  # what an Algorithm does at the end of train()
 
+# Two env runners log these values, and the Algorithm merges what they have reduced.
+LOGGED = [1, 2, 3], [10]
+MERGED = {"mean": 6, "min": 1, "max": 10, "sum": 16, "item_series": [1, 2, 3, 10]}
+print("two env runners log", *LOGGED)
+for way, expected in MERGED.items():
+    algorithm, env_runners = MetricsLogger(root=True), []
+    for values in LOGGED:
+        env_runners.append(MetricsLogger())
+        for value in values:
+            env_runners[-1].log_value("x", float(value), reduce=way)
+    algorithm.aggregate([env_runner.reduce() for env_runner in env_runners])
+    print(f"  {way:20s} {algorithm.peek('x')}")
+    if algorithm.peek("x") != expected:
+        sys.exit(f"{way} of two: expected {expected}, not {algorithm.peek('x')}.")
+
 for value in range(101):
     logger.log_value(
         "p", value, reduce="percentiles", window=101, percentiles=[0.5, 50]
