@@ -90,8 +90,8 @@ config = (
 )
 
 algo = config.build_algo()
-start, env_steps, iteration, greedy_return = time.perf_counter(), 0, 0, -np.inf
-while greedy_return < TARGET and env_steps < MAX_ENV_STEPS:
+start, env_steps, iteration, team_return = time.perf_counter(), 0, 0, -np.inf
+while team_return < TARGET + 0.2 and env_steps < MAX_ENV_STEPS:
     iteration += 1
     result = algo.train()
     env_steps = int(result["num_env_steps_sampled_lifetime"])
@@ -101,11 +101,30 @@ while greedy_return < TARGET and env_steps < MAX_ENV_STEPS:
         f"mean return {mean_return:6.1f}   "
         f"seconds {time.perf_counter() - start:5.1f}"
     )
-    if mean_return >= TARGET - 0.5:  # explores, so acts a little worse than it could
-        greedy_return = algo.evaluate()["env_runners"]["episode_return_mean"]
+    if mean_return >= TARGET:
+        team_return = algo.evaluate()["env_runners"]["episode_return_mean"]
 
+# The verdict, from starts that nothing else has used: each acts with its own policy.
+policies = {agent: algo.get_module(agent) for agent in ("ann", "ben")}
 algo.stop()
 ray.shutdown()
+env, returns = TwoPlates(), []
+for episode in range(100):
+    views, _ = env.reset(seed=1000 * SEED + episode)
+    team_return, done = 0.0, False
+    while not done:
+        actions = {}
+        for agent, view in views.items():
+            with torch.no_grad():
+                batch = {"obs": torch.tensor(view)[None]}
+                logits = policies[agent].forward_inference(batch)["action_dist_inputs"]
+            actions[agent] = logits.argmax().item()
+        views, rewards, terminated, truncated, _ = env.step(actions)
+        team_return += sum(rewards.values())
+        done = terminated["__all__"] or truncated["__all__"]
+    returns.append(team_return)
+
+greedy_return = np.mean(returns)
 print(f"greedy return {greedy_return:.1f} over 100 episodes, target {TARGET}")
 if greedy_return < TARGET:
     sys.exit(f"The team missed its target of {TARGET} in {MAX_ENV_STEPS:,} env steps.")

@@ -1,4 +1,4 @@
-"""One agent heats a house, and learns to do better than a thermostat."""
+"""One agent heats a house, and learns to do better than any thermostat."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 
 SEED = int(os.environ.get("SEED", 0))
-TARGET = -12  # mean return of 20 greedy episodes; the thermostat below gets -20
+TARGET = -13  # mean return of 100 greedy episodes; a thermostat gets -18 at best
 MAX_ENV_STEPS = 100_000
 
 
@@ -70,14 +70,25 @@ def day(act, seed, show=False):
     return day_return
 
 
-def thermostat(observation):
-    return 2 if observation[0] < 0 else 0
+def thermostat(degrees):
+    return lambda observation: 2 if observation[0] < degrees - 21 else 0
+
+
+def rule(observation):
+    """What a person writes who knows the prices: warm the house before the evening."""
+    hour = math.atan2(*observation[3:]) * 12 / math.pi % 24
+    dear = observation[2] > 0
+    return thermostat(19 if dear else 22.8 if 13 <= hour < 16 else 19.2)(observation)
 
 
 def agent(observation):
     with torch.no_grad():
         out = module.forward_inference({"obs": torch.tensor(observation)[None]})
     return out["action_dist_inputs"].argmax().item()
+
+
+def mean_return(act, seeds):
+    return float(np.mean([day(act, seed) for seed in seeds]))
 
 
 torch.set_num_threads(1)  # so small a network is slower with more threads
@@ -105,27 +116,34 @@ config = (
     .debugging(seed=SEED)
 )
 algo = config.build_algo()
-start, env_steps, iteration, greedy_return = time.perf_counter(), 0, 0, -math.inf
-while greedy_return < TARGET and env_steps < MAX_ENV_STEPS:
+start, env_steps, iteration, evaluated = time.perf_counter(), 0, 0, -math.inf
+while evaluated < TARGET + 1.2 and env_steps < MAX_ENV_STEPS:
     iteration += 1
     result = algo.train()
     env_steps = int(result["num_env_steps_sampled_lifetime"])
-    mean_return = result["env_runners"]["episode_return_mean"]
+    training_return = result["env_runners"]["episode_return_mean"]
     seconds = time.perf_counter() - start
     print(
         f"iteration {iteration:3d}   env steps {env_steps:7,d}   "
-        f"mean return {mean_return:6.1f}   seconds {seconds:5.1f}"
+        f"mean return {training_return:6.1f}   seconds {seconds:5.1f}"
     )
-    if mean_return >= TARGET:
+    if training_return >= TARGET:  # exploring; how good is it without?
         module = algo.get_module()
-        greedy_return = sum(day(agent, seed) for seed in range(20)) / 20
+        evaluated = mean_return(agent, range(10**6, 10**6 + 50))
+module = algo.get_module()
 algo.stop()
 ray.shutdown()
 
 print("A day of the agent's:")
 day(agent, seed=3, show=True)
-rule_return = sum(day(thermostat, seed) for seed in range(20)) / 20
-print(f"thermostat return {rule_return:.1f} over the same 20 episodes")
-print(f"greedy return {greedy_return:.1f} over 20 episodes, target {TARGET}")
-if greedy_return < TARGET:
+
+# The verdict: on days that nobody has seen, beside rules on the same days.
+days = range(1000 * SEED, 1000 * SEED + 100)
+print(f"thermostat at 21 degrees {mean_return(thermostat(21), days):6.1f}")
+best, degrees = max((mean_return(thermostat(x / 10), days), x) for x in range(188, 200))
+print(f"the best, at {degrees / 10:.1f} degrees {best:6.1f}")
+print(f"a rule for the prices    {mean_return(rule, days):6.1f}")
+greedy_return = mean_return(agent, days)
+print(f"greedy return {greedy_return:.1f} over 100 episodes, target {TARGET}")
+if greedy_return < max(TARGET, best):
     sys.exit(f"PPO missed its target of {TARGET} within {MAX_ENV_STEPS:,} env steps.")
