@@ -56,9 +56,10 @@ class MendedFilter(MeanStdFilter):
 
 
 def hand_over(*, algorithm, **kwargs):
-    """Before evaluating, give the evaluation env runner the filter that trained."""
+    """Before evaluating, give all evaluation env runners the filter that trained."""
     state = algorithm.env_runner.get_state(components="env_to_module_connector")
-    algorithm.eval_env_runner.set_state(state)
+    group = algorithm.eval_env_runner_group
+    group.foreach_env_runner(lambda runner: runner.set_state(state))
 
 
 def filter_of(runner):
