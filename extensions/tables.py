@@ -15,16 +15,14 @@ def table(
     Args:
         label: what the table is, for screen readers.
         name: a class for its style.
-        heads: the column heads, as text; each cell knows its own, for styles that stack the cells.
+        heads: the column heads, as text.
         rows: the cells, as HTML.
         classes: the class of each row, if they have any.
     """
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     starts = [f'<tr class="{kind}">' for kind in classes] if classes else ["<tr>"] * len(rows)
     body = "".join(
-        start
-        + "".join(f'<td data-head="{text}">{cell}</td>' for text, cell in zip(heads, row, strict=True))
-        + "</tr>"
+        start + "".join(_cell(name, *one) for one in zip(heads, row, strict=True)) + "</tr>"
         for start, row in zip(starts, rows, strict=True)
     )
     return (
@@ -32,6 +30,13 @@ def table(
         f'<div class="md-typeset__table"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></div>"
     )
+
+
+STACKED = ("settings", "algorithms")  # whose cells stand one below the other on a phone, by their style
+
+
+def _cell(name: str, head: str, text: str) -> str:
+    return f'<td data-head="{head}">{text}</td>' if name in STACKED else f"<td>{text}</td>"
 
 
 class _Reachable(Treeprocessor):
