@@ -216,10 +216,6 @@ for several in observations[:1], observations[:64]:
 print()
 
 
-def exchange():
-    run(second)
-
-
 def kill():
     """Kill the process of a replica, and wait until all are there again."""
     killed, there = ask(observations[0])["process"], set()
@@ -240,7 +236,7 @@ def fail():
 
 
 print("meanwhile                 answered  errors  longest wait")
-newer, *one = meanwhile("a new policy", exchange)
+newer, *one = meanwhile("a new policy", lambda: run(second))
 after, *_ = meanwhile("a process is killed", kill)
 still, *other = meanwhile("a policy that fails", fail)
 ray.shutdown()
