@@ -193,5 +193,7 @@ np.savez(FOLDER / "check.npz", observations=seen, actions=actions, returns=retur
 
 greedy_return = returns.mean()
 print(f"greedy return {greedy_return:.1f} over 20 episodes, target {TARGET}")
+if alone > greedy_return / 2:
+    sys.exit("The network alone should do far worse than with its connectors.")
 if greedy_return < TARGET:
     sys.exit(f"PPO missed its target of {TARGET} within {MAX_ENV_STEPS:,} env steps.")
