@@ -199,7 +199,7 @@ print(f"{'':26s}{'Ray Serve':>10s}{'ONNX':>10s}{'ratio':>8s}")
 for what in serve:
     print(f"{what:26s}{serve[what]:10,.1f}{onnx[what]:10,.1f}", end="")
     print(f"{onnx[what] / serve[what]:8.2f}" if "return" not in what else "")
-print(f"{'  by serving_policy.py':26s}{expected:10,.1f}{expected:10,.1f}\n")
+print(f"{'  the same, without HTTP':26s}{expected:10,.1f}{expected:10,.1f}\n")
 
 for (what, _, _), (status, text) in zip(BAD, refused["Ray Serve"][0], strict=True):
     first, *more = textwrap.wrap(json.loads(text)["error"], 55)

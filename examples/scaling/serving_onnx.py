@@ -89,7 +89,7 @@ with tempfile.TemporaryDirectory() as folder:
     observations, actions = check["observations"], check["actions"]
 
 server = uvicorn.Server(uvicorn.Config(service, port=0, log_level="warning"))
-thread = threading.Thread(target=server.run)
+thread = threading.Thread(target=server.run, daemon=True)
 thread.start()
 while not server.started:
     time.sleep(0.01)

@@ -148,10 +148,12 @@ def meanwhile(what, change):
     clients = [threading.Thread(target=client) for _ in range(4)]
     for thread in clients:
         thread.start()
-    time.sleep(1)
-    change()
-    time.sleep(1)
-    done.set()
+    try:
+        time.sleep(1)
+        change()
+        time.sleep(1)
+    finally:
+        done.set()
     for thread in clients:
         thread.join()
     errors = sum(answer is None for _, answer in answers)
