@@ -187,7 +187,7 @@ if "PORT" in os.environ:  # serve until SIGTERM or Ctrl-C
     end = threading.Event()
     for number in signal.SIGTERM, signal.SIGINT:
         signal.signal(number, lambda *_: end.set())
-    run(Path(os.environ["POLICY"]) / "rllib")
+    run(Path(os.environ["POLICY"]).absolute() / "rllib")
     end.wait()
     ray.shutdown()
     sys.exit()
