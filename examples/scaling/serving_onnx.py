@@ -1,5 +1,6 @@
 """The same policy behind a plain web service: one ONNX file, no Ray, no PyTorch."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -20,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-LARGEST = 10_000  # bytes of a request
+LARGEST, PATIENCE = 10_000, 5  # bytes of a request, and seconds until it is here
 Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 
@@ -46,10 +47,14 @@ def make_service(folder, token):
         if not secrets.compare_digest(given, expected):
             return refuse(401, "Send the header 'Authorization: Bearer TOKEN'.")
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST:
-                return refuse(413, f"Send at most {LARGEST:,} bytes.")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > LARGEST:
+                        return refuse(413, f"Send at most {LARGEST:,} bytes.")
+        except TimeoutError:
+            return refuse(408, f"Send the request within {PATIENCE} s.")
         try:
             observation = Question.model_validate_json(body).observation
         except ValidationError as error:
@@ -73,8 +78,14 @@ def ask(port, token, observation):
 
 
 if "PORT" in os.environ:  # serve until the process is ended
-    service = make_service(os.environ["POLICY"], os.environ["TOKEN"])
-    uvicorn.run(service, port=int(os.environ["PORT"]), log_level="warning")
+    if not (os.environ.get("TOKEN") and os.environ.get("POLICY")):
+        sys.exit("Name a folder in POLICY and a secret in TOKEN.")
+    uvicorn.run(
+        make_service(os.environ["POLICY"], os.environ["TOKEN"]),
+        port=int(os.environ["PORT"]),
+        limit_concurrency=256,  # with more connections, the next is refused: status 503
+        log_level="warning",
+    )
     sys.exit()
 
 # Without a port, a look: train a policy, serve it from a thread, ask it, and end.
@@ -91,8 +102,10 @@ with tempfile.TemporaryDirectory() as folder:
 server = uvicorn.Server(uvicorn.Config(service, port=0, log_level="warning"))
 thread = threading.Thread(target=server.run, daemon=True)
 thread.start()
-while not server.started:
+while not server.started and thread.is_alive():
     time.sleep(0.01)
+if not server.started:
+    sys.exit("The service did not start.")
 port = server.servers[0].sockets[0].getsockname()[1]
 answers = [ask(port, token, seen)["action"] for seen in observations]
 server.should_exit = True

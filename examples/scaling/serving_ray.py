@@ -1,12 +1,13 @@
 """A policy behind Ray Serve: RLlib's own connectors, a token, checks, and batches."""
 
+import asyncio
 import contextlib
 import http.client
 import json
 import logging
 import os
+import queue
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +15,12 @@ import sys
 import tempfile
 import threading
 import time
+import timeit
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
-os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # Ray's own words about dead processes
+os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "died or was killed"  # expected below
 
 import numpy as np
 import ray
@@ -30,11 +33,10 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from starlette.responses import JSONResponse
 
-# Two processes, and a new policy's process is there before an old one's ends.
-REPLICAS, SURGE = 2, 50
-if os.environ.get("DEFAULTS"):  # Serve's own, to see what they cost
-    REPLICAS, SURGE = 1, 0
-LARGEST = 10_000  # bytes of a request
+# Two processes ("replicas"); a new policy's is there before one of the old ends.
+DEFAULTS = bool(os.environ.get("DEFAULTS"))  # Serve's own, to see what they cost
+REPLICAS, SURGE = (1, 0) if DEFAULTS else (2, 50)
+LARGEST, PATIENCE = 10_000, 5  # bytes of a request, and seconds until it is here
 Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 
 
@@ -45,18 +47,18 @@ class Question(BaseModel):
     observation: Annotated[list[Number], Field(min_length=4, max_length=4)]
 
 
-class Policy:
-    """All that an env runner does between an observation and an action, without it."""
+class GreedyPolicy:
+    """What an env runner does between an observation and its greedy action."""
 
     def __init__(self, folder):
-        folder = Path(folder).absolute()  # RLlib refuses a relative path
+        folder = Path(folder).absolute() / "rllib"  # RLlib refuses a relative path
         self.module = RLModule.from_checkpoint(folder / "rl_module")
-        self.env_to_module = EnvToModulePipeline.from_checkpoint(
-            folder / "env_to_module_connector"
-        )
-        self.module_to_env = ModuleToEnvPipeline.from_checkpoint(
-            folder / "module_to_env_connector"
-        )
+        if self.module.is_stateful():  # each request would begin with an empty memory
+            raise ValueError("A policy with a memory needs its state in each request.")
+        load = EnvToModulePipeline.from_checkpoint
+        self.env_to_module = load(folder / "env_to_module_connector")
+        load = ModuleToEnvPipeline.from_checkpoint
+        self.module_to_env = load(folder / "module_to_env_connector")
 
     def act(self, observations):
         """Greedy actions for several observations, as the environment takes them."""
@@ -82,12 +84,13 @@ class Policy:
     max_ongoing_requests=64,  # so many at a time in a replica, the others wait
     max_queued_requests=256,  # when so many wait, the next is refused: status 503
     health_check_period_s=1,  # default 10: see sooner that a process is gone
+    max_constructor_retry_count=2,  # give up a policy that fails to load so often
 )
 class Acting:
     def __init__(self, token, policy):
         torch.set_num_threads(1)  # so small a network is slower with more threads
         self.expected = f"Bearer {token}".encode()
-        self.policy = Policy(policy)
+        self.policy = GreedyPolicy(policy)
         self.about = {"policy": Path(policy).name, "process": os.getpid()}
 
     @serve.batch(max_batch_size=64, batch_wait_timeout_s=0)  # those that wait already
@@ -102,10 +105,14 @@ class Acting:
         if not secrets.compare_digest(given, self.expected):
             return refuse(401, "Send the header 'Authorization: Bearer TOKEN'.")
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > LARGEST:
-                return refuse(413, f"Send at most {LARGEST:,} bytes.")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > LARGEST:
+                        return refuse(413, f"Send at most {LARGEST:,} bytes.")
+        except TimeoutError:
+            return refuse(408, f"Send the request within {PATIENCE} s.")
         try:
             observation = Question.model_validate_json(body).observation
         except ValidationError as error:
@@ -121,11 +128,9 @@ def ask(observation, timeout=120):
     body = json.dumps({"observation": [float(number) for number in observation]})
     connection.request("POST", "/", body, {"Authorization": f"Bearer {token}"})
     response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
     if response.status != 200:
-        raise RuntimeError(f"status {response.status}: {text}")
-    return json.loads(text)
+        raise RuntimeError(f"status {response.status}: {response.read().decode()}")
+    return json.load(response)
 
 
 def run(policy):
@@ -134,7 +139,7 @@ def run(policy):
 
 
 def meanwhile(what, change):
-    """Four clients ask and ask while something changes: last answer, errors, wait."""
+    """Four clients ask while something changes: what they and the change return."""
     answers, done = [], threading.Event()
 
     def client():
@@ -145,106 +150,100 @@ def meanwhile(what, change):
             answers.append((time.perf_counter() - begin, answer))
             time.sleep(0.02)
 
-    clients = [threading.Thread(target=client) for _ in range(4)]
-    for thread in clients:
-        thread.start()
-    try:
-        time.sleep(1)
-        change()
-        time.sleep(1)
-    finally:
-        done.set()
-    for thread in clients:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(client)
+        begin = time.perf_counter()
+        try:
+            result = change()
+            took = time.perf_counter() - begin
+            time.sleep(1)
+        finally:
+            done.set()
     errors = sum(answer is None for _, answer in answers)
     longest = max(seconds for seconds, _ in answers)
     print(f"{what:26s}{len(answers) - errors:8d}{errors:8d}{longest:14.1f} s")
     last = next(answer for _, answer in reversed(answers) if answer)
-    return last, errors, longest
+    return last, errors, longest / took, result
 
 
 token = os.environ.get("TOKEN") or secrets.token_urlsafe(32)
-port = int(os.environ.get("PORT", 0))
-if not port:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))  # a free one
-        port = probe.getsockname()[1]
+if "PORT" in os.environ and not (os.environ.get("TOKEN") and os.environ.get("POLICY")):
+    sys.exit("Name a folder in POLICY and a secret in TOKEN.")
 for name in ("ray.rllib", "ray.serve"):
     logging.getLogger(name).setLevel(logging.ERROR)
-ray.init(
-    "local",
-    num_cpus=4,  # room for a second replica while policies are exchanged
-    include_dashboard=False,
-    log_to_driver=False,
-    logging_level="error",
-)
+quiet = {"log_to_driver": False, "logging_level": "error"}
+ray.init("local", num_cpus=REPLICAS + 2, include_dashboard=False, **quiet)
+with socket.socket() as probe:  # Serve itself would share a port that is taken
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", int(os.environ.get("PORT", 0))))
+    port = probe.getsockname()[1]
 serve.start(
     proxy_location="HeadOnly",
     http_options={"host": "127.0.0.1", "port": port},
     logging_config={"log_level": "ERROR", "enable_access_log": False},
 )
-if "PORT" in os.environ:  # serve until SIGTERM or Ctrl-C
-    end = threading.Event()
+if "PORT" in os.environ:  # until SIGTERM or Ctrl-C; SIGUSR1 looks at POLICY again
+    again = queue.SimpleQueue()
     for number in signal.SIGTERM, signal.SIGINT:
-        signal.signal(number, lambda *_: end.set())
-    run(Path(os.environ["POLICY"]).absolute() / "rllib")
-    end.wait()
-    ray.shutdown()
-    sys.exit()
+        signal.signal(number, lambda *_: sys.exit())
+    signal.signal(signal.SIGUSR1, lambda *_: again.put(True))
+    run(Path(os.environ["POLICY"]).resolve())  # where a link points to now
+    while again.get():
+        try:
+            run(Path(os.environ["POLICY"]).resolve())
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
 
 # Without a port, a look: train a policy, serve it, disturb it, and end.
 folder = tempfile.TemporaryDirectory()
-trained = os.environ | {"POLICY": folder.name}
-quiet = {"stdout": subprocess.DEVNULL, "check": True}
-subprocess.run([sys.executable, "serving_policy.py"], env=trained, **quiet)
-first, second = (Path(folder.name) / name for name in ("rllib", "newer"))
-shutil.copytree(first, second)
-check = np.load(Path(folder.name) / "check.npz")
+first, second = (Path(folder.name) / name for name in ("first", "second"))
+trained = os.environ | {"POLICY": str(first)}
+subprocess.check_output([sys.executable, "serving_policy.py"], env=trained)
+second.symlink_to(first)  # as if it was another one
+check = np.load(first / "check.npz")
 observations, actions = check["observations"][:200], check["actions"][:200]
 
 run(first)
 off = np.abs([ask(seen)["action"] for seen in observations] - actions).max()
 print(f"{len(actions)} actions over HTTP, at most {off:.1e} N off RLlib's")
 torch.set_num_threads(1)
-policy = Policy(first)
-for several in observations[:1], observations[:64]:
-    begin = time.perf_counter()
-    for _ in range(20):
-        policy.act(several)
-    each = (time.perf_counter() - begin) / 20 * 1000
-    print(
-        f"the policy alone, without HTTP: {len(several):2d} at once in {each:4.1f} ms"
-    )
-print()
+policy = GreedyPolicy(first)
+each = timeit.timeit(lambda: policy.act(observations[:1]), number=200) / 200
+print(f"the policy alone, without HTTP: {1000 * each:.1f} ms\n")
 
 
 def kill():
     """Kill the process of a replica, and wait until all are there again."""
     killed, there = ask(observations[0])["process"], set()
     os.kill(killed, signal.SIGKILL)
+    give_up = time.monotonic() + 120
     while len(there) < REPLICAS:
         with contextlib.suppress(OSError, RuntimeError, http.client.HTTPException):
             there |= {ask(observations[0])["process"]} - {killed}
+        if time.monotonic() > give_up:
+            sys.exit("No process came in place of the one that was killed.")
 
 
 def fail():
-    """Serve a policy that is not there, and mend it where clients would wait."""
+    """Serve a policy that is not there; the answer, or mend it if there is none."""
     with contextlib.suppress(RuntimeError):
         run(Path(folder.name) / "missing")
-    try:
-        ask(observations[0], timeout=3)
-    except (OSError, RuntimeError, http.client.HTTPException):
-        run(second)
+        sys.exit("Serve did not say that this policy cannot be loaded.")
+    with contextlib.suppress(OSError, RuntimeError, http.client.HTTPException):
+        return ask(observations[0], timeout=10)["policy"]
+    return run(second)
 
 
 print("meanwhile                 answered  errors  longest wait")
-newer, *one = meanwhile("a new policy", lambda: run(second))
+newer, errors, waited, _ = meanwhile("a new policy", lambda: run(second))
 after, *_ = meanwhile("a process is killed", kill)
-still, *other = meanwhile("a policy that fails", fail)
+still, more_errors, _, went_on = meanwhile("a policy that fails", fail)
 ray.shutdown()
 if off > 0.01:
     sys.exit("The service acts otherwise than RLlib.")
-if [answer["policy"] for answer in (newer, after, still)] != ["newer"] * 3:
+if [answer["policy"] for answer in (newer, after, still)] != ["second"] * 3:
     sys.exit("The policy that is served is not the newest that could be loaded.")
-if one[0] or other[0]:
-    sys.exit("Clients got errors while the policy was exchanged.")
+promised = (False, None) if DEFAULTS else (True, "second")
+if errors or (waited < 0.5, went_on) != promised or (more_errors and not DEFAULTS):
+    sys.exit("Clients waited, or got errors, otherwise than the settings promise.")
