@@ -125,9 +125,7 @@ def among_bad(port, check):
         futures = [pool.submit(good) for _ in range(4)]
         try:
             rounds = [misbehave(port) for _ in range(5)]
-            cut = (
-                silent.recv(100).split()[1].decode()
-            )  # the service waited, and gave up
+            cut = silent.recv(100).split()[1].decode()  # the status, after a while
         finally:
             done.set()
             silent.close()
@@ -137,9 +135,7 @@ def among_bad(port, check):
 
 
 def memory(pid):
-    """Megabytes of a process and all that it started, shared ones counted once.
-
-    It reads Linux's /proc; elsewhere the answer is not a number."""
+    """Megabytes, on Linux, of a process and all that it started; shared ones once."""
     processes = {pid}
     for _ in range(5):  # children, their children, ...
         for stat in Path("/proc").glob("[0-9]*/stat"):
