@@ -160,7 +160,7 @@ def start(program, folder):
     begin = time.perf_counter()
     process = subprocess.Popen([sys.executable, program], env=os.environ | settings)
     try:
-        while process.poll() is None and time.perf_counter() - begin < 120:
+        while process.poll() is None and time.perf_counter() - begin < 200:
             with contextlib.suppress(OSError):  # nobody listens yet
                 if Client(port).send(GOOD)[0] == 200:
                     return process, port, time.perf_counter() - begin
