@@ -28,10 +28,13 @@ TARGET = 450  # mean return of 20 greedy episodes; 500 is the most CartPole-v1 g
 MAX_ENV_STEPS = 150_000
 BATCH = 1024  # env steps of one update: here, and in what the simulator sends
 
+logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
+
 
 def simulator(port):
     """The client. It could run in a game, on a robot, in a factory's own program."""
     torch.set_num_threads(1)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib warns of its own code
     link = None
     while link is None:
         try:
@@ -117,7 +120,6 @@ def free_port():
 
 if __name__ == "__main__":  # the simulator's process imports this file, too
     torch.set_num_threads(1)  # so small a network is slower with more threads
-    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
     ray.init(
         "local", include_dashboard=False, log_to_driver=False, logging_level="error"
     )
@@ -134,6 +136,12 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
             env_runner_cls=EnvRunnerServerForExternalInference,
             num_env_runners=1,
             create_local_env_runner=False,  # it would open a port of its own
+            sample_timeout_s=None,  # wait for the simulator as long as it takes
+            # This env runner has no connectors whose state could be shared, and each
+            # such message would answer the simulator's request for new weights: with
+            # the old ones.
+            merge_env_runner_states=False,
+            broadcast_env_runner_states=False,
         )
         .training(
             lr=[[0, 1e-3], [MAX_ENV_STEPS, 1e-4]],
@@ -151,6 +159,9 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
         .debugging(seed=SEED)
     )
     algo = config.build_algo()
+    algo.env_runner_group.sync_weights(  # the two settings keep back the first ones, too
+        from_worker_or_learner_group=algo.learner_group, inference_only=True
+    )
     client = multiprocessing.get_context("spawn").Process(
         target=simulator, args=[port], daemon=True
     )
@@ -169,6 +180,8 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
             evaluated = greedy_return_of(algo.get_module(), 10**6 + algo.iteration * 20)
             good = good + 1 if evaluated >= TARGET else 0
 
+    if env_steps != algo.iteration * BATCH:
+        sys.exit(f"{algo.iteration} updates did not use {BATCH} new env steps each.")
     module = algo.get_module()
     client.terminate()
     client.join()

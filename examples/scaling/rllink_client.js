@@ -184,7 +184,9 @@ async function session() {
 async function main() {
   process.stdin.resume().on("end", () => process.exit()); // whoever started it has ended
   for (;;) {
-    await session().catch((error) => console.error(`${error.message}: connecting again`));
+    await session().catch((error) => {
+      if (error.code !== "ECONNREFUSED") console.error(`${error.message}: connecting again`);
+    });
     await new Promise((wake) => setTimeout(wake, 500));
   }
 }
