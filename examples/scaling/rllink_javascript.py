@@ -68,7 +68,9 @@ config = (
     )
     # The network that rllink_client.js can compute: layers of tanh.
     .rl_module(model_config={"fcnet_hiddens": [64, 64], "fcnet_activation": "tanh"})
-    .fault_tolerance(delay_between_env_runner_restarts_s=1)
+    # If an error ends the env runner, say because the simulator died while the weights
+    # were on their way: not to sleep for a minute first.
+    .fault_tolerance(delay_between_env_runner_restarts_s=0)
     .debugging(seed=SEED, log_level="ERROR")
 )
 algo = config.build_algo()

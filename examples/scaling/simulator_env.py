@@ -89,7 +89,9 @@ if __name__ == "__main__":  # so that another program can import the class
     warnings.filterwarnings("ignore", ".*Overriding environment")  # at each new one
     torch.set_num_threads(1)  # so small a network is slower with more threads
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
-    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(
+        "local", include_dashboard=False, log_to_driver=False, logging_level="error"
+    )
     with socket.socket() as probe:  # a free port
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
