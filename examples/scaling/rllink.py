@@ -159,7 +159,8 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
         .debugging(seed=SEED)
     )
     algo = config.build_algo()
-    algo.env_runner_group.sync_weights(  # the two settings keep back the first ones, too
+    # The two settings keep the first weights back, too. So send them.
+    algo.env_runner_group.sync_weights(
         from_worker_or_learner_group=algo.learner_group, inference_only=True
     )
     client = multiprocessing.get_context("spawn").Process(

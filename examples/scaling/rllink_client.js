@@ -182,7 +182,6 @@ async function session() {
 }
 
 async function main() {
-  process.stdin.resume().on("end", () => process.exit()); // whoever started it has ended
   for (;;) {
     await session().catch((error) => {
       if (error.code !== "ECONNREFUSED") console.error(`${error.message}: connecting again`);

@@ -1,7 +1,7 @@
 """What RLlink's server does when its client is absent, wrong or cut. Needs no Ray."""
 
+import io
 import logging
-import os
 import socket
 import sys
 import threading
@@ -18,7 +18,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 logging.getLogger("ray").setLevel(logging.ERROR)  # RLlib warns of its own code
 SHORT, LONG = 2.0, 60.0  # seconds: until we call it silence; until we give up
-screen, sys.stdout = sys.stdout, open(os.devnull, "w")  # the server prints ports
+screen, sys.stdout = sys.stdout, io.StringIO()  # the server prints ports
 died = []  # errors that ended a thread
 threading.excepthook = lambda args: died.append(args.exc_value)
 passed = 0  # what came out of a message

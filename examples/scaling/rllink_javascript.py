@@ -3,6 +3,7 @@
 It needs Node.js, and cartpole.js and rllink_client.js in the same folder.
 """
 
+import atexit
 import logging
 import os
 import shutil
@@ -79,16 +80,16 @@ algo.env_runner_group.sync_weights(
 )
 
 node = shutil.which("node") or sys.exit("This program needs Node.js.")
+# The program itself, not one that starts it: it shall be killed.
+node = subprocess.check_output([node, "-p", "process.execPath"], text=True).strip()
 client = Path(__file__).with_name("rllink_client.js")
 simulators = []
+atexit.register(lambda: [simulator.kill() for simulator in simulators])
 
 
 def start_simulator():
     arguments = [str(port), str(BATCH), str(SEED + len(simulators))]
-    simulators.append(
-        # It ends when this program does: then its standard input closes.
-        subprocess.Popen([node, client, *arguments], stdin=subprocess.PIPE)
-    )
+    simulators.append(subprocess.Popen([node, client, *arguments]))
 
 
 def kill_simulator():

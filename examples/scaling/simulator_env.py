@@ -3,6 +3,7 @@
 It needs Node.js, and cartpole.js in the same folder.
 """
 
+import atexit
 import json
 import logging
 import os
@@ -96,8 +97,11 @@ if __name__ == "__main__":  # so that another program can import the class
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     node = shutil.which("node") or sys.exit("This program needs Node.js.")
+    # The program itself, not one that starts it: it shall be killed.
+    node = subprocess.check_output([node, "-p", "process.execPath"], text=True).strip()
     command = [node, Path(__file__).with_name("cartpole.js"), str(port)]
     simulator = subprocess.Popen(command)
+    atexit.register(lambda: simulator.kill())  # whatever happens
 
     config = (
         PPOConfig()
