@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import sys
 import time
@@ -118,6 +119,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def too_long(*_):
+    sys.exit("No batch came for two minutes. Is the simulator still there?")
+
+
 if __name__ == "__main__":  # the simulator's process imports this file, too
     torch.set_num_threads(1)  # so small a network is slower with more threads
     ray.init(
@@ -168,8 +173,10 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
     )
     client.start()
 
+    signal.signal(signal.SIGALRM, too_long)  # sample() itself would wait for ever
     start, env_steps, good = time.perf_counter(), 0, 0
     while env_steps < MAX_ENV_STEPS and good < 2:  # one good evaluation may be luck
+        signal.alarm(120)
         result = algo.train()
         env_steps = int(result["num_env_steps_sampled_lifetime"])
         print(
@@ -181,6 +188,7 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
             evaluated = greedy_return_of(algo.get_module(), 10**6 + algo.iteration * 20)
             good = good + 1 if evaluated >= TARGET else 0
 
+    signal.alarm(0)
     if env_steps != algo.iteration * BATCH:
         sys.exit(f"{algo.iteration} updates did not use {BATCH} new env steps each.")
     module = algo.get_module()

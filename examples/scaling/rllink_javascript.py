@@ -123,7 +123,13 @@ def greedy_return_of(module, first_seed, episodes=20):
     return float(returns.mean())
 
 
+def too_long(*_):
+    sys.exit("No batch came for two minutes: the simulator did not connect again.")
+
+
 start_simulator()
+signal.signal(signal.SIGALRM, too_long)  # sample() itself would wait for ever
+signal.alarm(120)
 cuts = {6: kill_simulator, 14: kill_env_runner}
 start, env_steps, updates, good = time.perf_counter(), 0, 0, 0
 cut_at = None
@@ -132,6 +138,7 @@ while env_steps < MAX_ENV_STEPS and (cuts or good < 2):
     if int(result["num_env_steps_sampled_lifetime"]) == env_steps:
         time.sleep(0.5)  # train() came back without samples: no env runner
         continue
+    signal.alarm(120)
     env_steps = int(result["num_env_steps_sampled_lifetime"])
     updates += 1
     print(
@@ -147,6 +154,7 @@ while env_steps < MAX_ENV_STEPS and (cuts or good < 2):
         evaluated = greedy_return_of(algo.get_module(), 10**6 + 20 * updates)
         good = good + 1 if evaluated >= TARGET else 0
 
+signal.alarm(0)
 module = algo.get_module()
 simulators[-1].kill()
 simulators[-1].wait()
