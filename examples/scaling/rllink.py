@@ -120,7 +120,10 @@ def free_port():
 
 
 def too_long(*_):
-    sys.exit("No batch came for two minutes. Is the simulator still there?")
+    print(
+        "No batch came for two minutes. Is the simulator still there?", file=sys.stderr
+    )
+    sys.exit(1)
 
 
 if __name__ == "__main__":  # the simulator's process imports this file, too

@@ -124,7 +124,11 @@ def greedy_return_of(module, first_seed, episodes=20):
 
 
 def too_long(*_):
-    sys.exit("No batch came for two minutes: the simulator did not connect again.")
+    print(
+        "No batch came for two minutes: the simulator did not connect again.",
+        file=sys.stderr,
+    )
+    sys.exit(1)
 
 
 start_simulator()
