@@ -28,17 +28,28 @@ class CartPole {
   }
 }
 
-module.exports = { CartPole };
+// A program that starts this one by a pipe takes it along, however that program ends.
+function endWithParent() {
+  if (!require("node:fs").fstatSync(0).isFIFO()) return;
+  process.stdin.resume().on("end", () => process.exit());
+}
+
+module.exports = { CartPole, endWithParent };
 
 if (require.main === module) {
   const server = require("node:net").createServer((socket) => {
     const world = new CartPole(); // one for each who connects
     socket.on("error", () => {}); // who was there is gone
     require("node:readline").createInterface({ input: socket }).on("line", (line) => {
-      const action = JSON.parse(line);
-      const answer = action === null ? world.reset() : world.step(action);
-      socket.write(JSON.stringify(answer) + "\n");
+      try {
+        const action = JSON.parse(line);
+        const answer = action === null ? world.reset() : world.step(action);
+        socket.write(JSON.stringify(answer) + "\n");
+      } catch {
+        socket.destroy(); // this one does not speak as we do
+      }
     });
   });
   server.listen(Number(process.argv[2]), "127.0.0.1");
+  endWithParent();
 }

@@ -48,11 +48,12 @@ def simulator(port):
         return get_rllink_message(link)[1]
 
     ask(type="PING")
-    # The config comes as a pickle, which can run any code. So connect only to a server
-    # that you trust. The next program does without it.
+    # The config comes as a pickle, which can run any code; here, where msgpack-numpy
+    # reads the messages, so can every other one. Connect only to a server you trust.
     config = pickle.loads(ask(type="GET_CONFIG")["config"])
     module = config.get_rl_module_spec().build()
-    module.set_state(ask(type="GET_STATE")["state"]["rl_module"])
+    state = ask(type="GET_STATE")["state"]
+    module.set_state(state["rl_module"])
 
     chance = np.random.default_rng(SEED)
     env = gym.make("CartPole-v1")
@@ -86,7 +87,10 @@ def simulator(port):
                 type="EPISODES_AND_GET_STATE",
                 episodes=[episode.get_state() for episode in episodes],
             )
-            module.set_state(answer["state"]["rl_module"])
+            if answer["state"]["weights_seq_no"] <= state["weights_seq_no"]:
+                raise RuntimeError("RLlib answered before it had learned.")
+            state = answer["state"]
+            module.set_state(state["rl_module"])
             episodes = []
         if episode.is_done:
             observation, _ = env.reset()
@@ -120,10 +124,12 @@ def free_port():
 
 
 def too_long(*_):
-    print(
-        "No batch came for two minutes. Is the simulator still there?", file=sys.stderr
-    )
-    sys.exit(1)
+    """End all, and at once: Ray's wait may swallow the exception of sys.exit()."""
+    print("No batch came in time. Is the simulator still there?", file=sys.stderr)
+    sys.stdout.flush()
+    for client in multiprocessing.active_children():
+        client.kill()
+    os._exit(1)
 
 
 if __name__ == "__main__":  # the simulator's process imports this file, too
@@ -181,7 +187,9 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
     while env_steps < MAX_ENV_STEPS and good < 2:  # one good evaluation may be luck
         signal.alarm(120)
         result = algo.train()
-        env_steps = int(result["num_env_steps_sampled_lifetime"])
+        before, env_steps = env_steps, int(result["num_env_steps_sampled_lifetime"])
+        if env_steps - before != BATCH:
+            sys.exit(f"An update used {env_steps - before} env steps, not {BATCH}.")
         print(
             f"iteration {algo.iteration:3d}   env steps {env_steps:7,d}   "
             f"mean return {result['env_runners']['episode_return_mean']:6.1f}   "
@@ -192,8 +200,6 @@ if __name__ == "__main__":  # the simulator's process imports this file, too
             good = good + 1 if evaluated >= TARGET else 0
 
     signal.alarm(0)
-    if env_steps != algo.iteration * BATCH:
-        sys.exit(f"{algo.iteration} updates did not use {BATCH} new env steps each.")
     module = algo.get_module()
     client.terminate()
     client.join()

@@ -3,7 +3,7 @@
 // It is for PPO, one flat observation, discrete actions and a network of tanh layers.
 const { connect } = require("node:net");
 const { once } = require("node:events");
-const { CartPole } = require("./cartpole.js");
+const { CartPole, endWithParent } = require("./cartpole.js");
 
 const [port, STEPS, seed = 0] = process.argv.slice(2).map(Number);
 
@@ -75,7 +75,8 @@ function array(map) {
   if (!("nd" in map)) return map;
   if (map.nd && map.type !== "<f4") throw new Error(`an array of ${map.type} is not known here`);
   if (!map.nd) return map.data; // one number: not needed here
-  return Array.from({ length: map.data.length / 4 }, (_, i) => map.data.readFloatLE(4 * i));
+  const values = Array.from({ length: map.data.length / 4 }, (_, i) => map.data.readFloatLE(4 * i));
+  return Object.assign(values, { shape: map.shape });
 }
 
 // The network: tanh layers, then the logits. RLlib numbers the layers with gaps.
@@ -84,6 +85,7 @@ function logitsOf(weights, observation) {
     .filter((name) => /^(encoder\.actor_encoder|pi)\..*weight$/.test(name));
   return layers.reduce((inputs, name, i) => {
     const [weight, bias] = [weights[name], weights[name.replace("weight", "bias")]];
+    if (weight.shape[1] !== inputs.length) throw new Error(`${name} does not fit: another network?`);
     const outputs = bias.map((b, row) =>
       inputs.reduce((sum, x, column) => sum + x * weight[row * inputs.length + column], b));
     return i < layers.length - 1 ? outputs.map(Math.tanh) : outputs;
@@ -92,12 +94,14 @@ function logitsOf(weights, observation) {
 
 function act(weights, observation) {
   const logits = logitsOf(weights, observation);
-  const total = logits.reduce((sum, x) => sum + Math.exp(x), 0);
+  const top = Math.max(...logits);
+  const odds = logits.map((x) => Math.exp(x - top));
+  const total = odds.reduce((sum, x) => sum + x);
   let action = 0;
-  for (let rest = random() - Math.exp(logits[0]) / total; rest > 0 && action < logits.length - 1;) {
-    rest -= Math.exp(logits[++action]) / total;
+  for (let rest = random() - odds[0] / total; rest > 0 && action < odds.length - 1;) {
+    rest -= odds[++action] / total;
   }
-  return { action, logits, logp: logits[action] - Math.log(total) };
+  return { action, logits, logp: logits[action] - top - Math.log(total) };
 }
 
 // Part of an episode, in the form of RLlib's SingleAgentEpisode.get_state().
@@ -151,7 +155,7 @@ async function session() {
     socket.write(String(body.length).padStart(8, "0"));
     socket.write(body);
     const answer = await answers.next();
-    if (answer.done) throw new Error("cut");
+    if (answer.done) throw Object.assign(new Error("cut"), { code: "CUT" });
     return answer.value;
   };
 
@@ -185,9 +189,11 @@ async function session() {
 async function main() {
   for (;;) {
     await session().catch((error) => {
+      if (!error.code) throw error; // not a cut: to try again would not help
       if (error.code !== "ECONNREFUSED") console.error(`${error.message}: connecting again`);
     });
     await new Promise((wake) => setTimeout(wake, 500));
   }
 }
+endWithParent();
 main();

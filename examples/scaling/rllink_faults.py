@@ -1,4 +1,4 @@
-"""What RLlink's server does when its client is absent, wrong or cut. Needs no Ray."""
+"""What RLlink's server does when its client is absent, wrong or cut. No Ray runs."""
 
 import io
 import logging
@@ -60,9 +60,9 @@ def connect(port):
             if answers(link, "PING", LONG):
                 return link
         except OSError:
-            if time.monotonic() > deadline:
-                sys.exit("The server did not listen again.")
             time.sleep(0.05)
+        if time.monotonic() > deadline:
+            sys.exit("The server did not listen again.")
 
 
 def answers(link, kind, patience=SHORT, **message):

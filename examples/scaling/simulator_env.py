@@ -3,7 +3,6 @@
 It needs Node.js, and cartpole.js in the same folder.
 """
 
-import atexit
 import json
 import logging
 import os
@@ -34,25 +33,26 @@ class Simulator(gym.Env):
 
     def __init__(self, env_config):
         # RLlib makes a new environment after an error. So wait here until the simulator
-        # is back, but not for ever.
+        # is back and answers, but not for ever.
         deadline = time.monotonic() + env_config["patience"]
         while True:
             try:
                 address = "127.0.0.1", env_config["port"]
                 self.link = socket.create_connection(address, timeout=5)
+                self.lines = self.link.makefile("r")
+                self.ask(None)
                 break
-            except ConnectionRefusedError:
+            except (OSError, StepFailedRecreateEnvError):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
-        self.lines = self.link.makefile("r")
 
     def ask(self, message):
         try:
             self.link.sendall(json.dumps(message).encode() + b"\n")
             answer = json.loads(self.lines.readline())
         except (OSError, ValueError) as error:  # cut, or no answer within 5 seconds
-            # With any other error RLlib does the same, and logs its traceback.
+            # In step(), RLlib does the same with any other error, and logs a traceback.
             raise StepFailedRecreateEnvError("the simulator is gone") from error
         return np.array(answer["observation"], np.float32), answer
 
@@ -90,18 +90,18 @@ if __name__ == "__main__":  # so that another program can import the class
     warnings.filterwarnings("ignore", ".*Overriding environment")  # at each new one
     torch.set_num_threads(1)  # so small a network is slower with more threads
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
+    node = shutil.which("node") or sys.exit("This program needs Node.js.")
+    # The program itself, not one that starts it: it shall be killed.
+    node = subprocess.check_output([node, "-p", "process.execPath"], text=True).strip()
     ray.init(
         "local", include_dashboard=False, log_to_driver=False, logging_level="error"
     )
     with socket.socket() as probe:  # a free port
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    node = shutil.which("node") or sys.exit("This program needs Node.js.")
-    # The program itself, not one that starts it: it shall be killed.
-    node = subprocess.check_output([node, "-p", "process.execPath"], text=True).strip()
     command = [node, Path(__file__).with_name("cartpole.js"), str(port)]
-    simulator = subprocess.Popen(command)
-    atexit.register(lambda: simulator.kill())  # whatever happens
+    # The pipe takes it along, however this program ends.
+    simulator = subprocess.Popen(command, stdin=subprocess.PIPE)
 
     config = (
         PPOConfig()
@@ -127,7 +127,7 @@ if __name__ == "__main__":  # so that another program can import the class
             simulator.kill()
             simulator.wait()
             print("--- the simulator was killed, and starts again")
-            simulator = subprocess.Popen(command)
+            simulator = subprocess.Popen(command, stdin=subprocess.PIPE)
         if iteration < 6:
             continue
         if greedy_return_of(algo.get_module(), 10**6 + 20 * iteration) > 1.3 * TARGET:
