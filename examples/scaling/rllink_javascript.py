@@ -3,7 +3,6 @@
 It needs Node.js, and cartpole.js and rllink_client.js in the same folder.
 """
 
-import atexit
 import logging
 import os
 import shutil
@@ -35,6 +34,9 @@ AWAY = 8.0  # seconds that a killed simulator stays away
 torch.set_num_threads(1)  # so small a network is slower with more threads
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
 logging.getLogger("ray.rllib.utils.actor_manager").setLevel(logging.CRITICAL)
+node = shutil.which("node") or sys.exit("This program needs Node.js.")
+# The program itself, not one that starts it: it shall be killed.
+node = subprocess.check_output([node, "-p", "process.execPath"], text=True).strip()
 ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="error")
 with socket.socket() as probe:  # a free port
     probe.bind(("127.0.0.1", 0))
@@ -79,17 +81,16 @@ algo.env_runner_group.sync_weights(
     from_worker_or_learner_group=algo.learner_group, inference_only=True
 )
 
-node = shutil.which("node") or sys.exit("This program needs Node.js.")
-# The program itself, not one that starts it: it shall be killed.
-node = subprocess.check_output([node, "-p", "process.execPath"], text=True).strip()
 client = Path(__file__).with_name("rllink_client.js")
 simulators = []
-atexit.register(lambda: [simulator.kill() for simulator in simulators])
 
 
 def start_simulator():
     arguments = [str(port), str(BATCH), str(SEED + len(simulators))]
-    simulators.append(subprocess.Popen([node, client, *arguments]))
+    # The pipe takes it along, however this program ends.
+    simulators.append(
+        subprocess.Popen([node, client, *arguments], stdin=subprocess.PIPE)
+    )
 
 
 def kill_simulator():
@@ -105,6 +106,13 @@ def kill_env_runner():
     )
     os.kill(pid, signal.SIGKILL)
     print("--- env runner killed; the simulator loses its connection")
+
+
+def trained_module():
+    """The network with the learner's weights: no env runner has to be there."""
+    module = config.get_rl_module_spec().build()
+    module.set_state(algo.learner_group.get_weights()["default_policy"])
+    return module
 
 
 def greedy_return_of(module, first_seed, episodes=20):
@@ -124,11 +132,10 @@ def greedy_return_of(module, first_seed, episodes=20):
 
 
 def too_long(*_):
-    print(
-        "No batch came for two minutes: the simulator did not connect again.",
-        file=sys.stderr,
-    )
-    sys.exit(1)
+    """End all, and at once: Ray's wait may swallow the exception of sys.exit()."""
+    print("No batch came: the simulator did not connect again.", file=sys.stderr)
+    sys.stdout.flush()
+    os._exit(1)
 
 
 start_simulator()
@@ -136,30 +143,34 @@ signal.signal(signal.SIGALRM, too_long)  # sample() itself would wait for ever
 signal.alarm(120)
 cuts = {6: kill_simulator, 14: kill_env_runner}
 start, env_steps, updates, good = time.perf_counter(), 0, 0, 0
-cut_at = None
+may_double = False  # one update, after an env runner has restarted
 while env_steps < MAX_ENV_STEPS and (cuts or good < 2):
     result = algo.train()
-    if int(result["num_env_steps_sampled_lifetime"]) == env_steps:
+    steps = int(result["num_env_steps_sampled_lifetime"]) - env_steps
+    if steps == 0:
         time.sleep(0.5)  # train() came back without samples: no env runner
         continue
     signal.alarm(120)
-    env_steps = int(result["num_env_steps_sampled_lifetime"])
+    env_steps += steps
     updates += 1
     print(
-        f"iteration {updates:3d}   env steps {env_steps:7,d}   "
+        f"iteration {updates:3d}   env steps {env_steps:7,d} (+{steps:,})   "
         f"mean return {result['env_runners']['episode_return_mean']:6.1f}   "
         f"seconds {time.perf_counter() - start:5.1f}"
     )
-    if env_steps % BATCH:
-        sys.exit(f"{env_steps} env steps are not whole batches of {BATCH}.")
+    if steps != BATCH:
+        if not (may_double and steps == 2 * BATCH):
+            sys.exit(f"An update used {steps} env steps, not {BATCH}.")
+        may_double = False
     if updates in cuts:
         cuts.pop(updates)()
+        may_double = True
     elif updates % 5 == 0:
-        evaluated = greedy_return_of(algo.get_module(), 10**6 + 20 * updates)
+        evaluated = greedy_return_of(trained_module(), 10**6 + 20 * updates)
         good = good + 1 if evaluated >= TARGET else 0
 
 signal.alarm(0)
-module = algo.get_module()
+module = trained_module()
 simulators[-1].kill()
 simulators[-1].wait()
 algo.stop()

@@ -4,14 +4,15 @@ It needs Node.js, and in the same folder: rllink.py, simulator_env.py, cartpole.
 rllink_client.js.
 """
 
-import atexit
 import logging
 import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -55,8 +56,6 @@ def by_rllink():
             env_runner_cls=EnvRunnerServerForExternalInference,
             num_env_runners=1,
             sample_timeout_s=None,
-            merge_env_runner_states=False,
-            broadcast_env_runner_states=False,
         )
     )
 
@@ -64,7 +63,11 @@ def by_rllink():
 def steps_per_second(config, client):
     """Of whole iterations: sampling, sending and a short update."""
     algo = (
-        config.env_runners(create_local_env_runner=False)
+        config.env_runners(
+            create_local_env_runner=False,
+            merge_env_runner_states=False,  # RLlink needs it so: see rllink.py
+            broadcast_env_runner_states=False,
+        )
         .training(
             train_batch_size_per_learner=BATCH, minibatch_size=BATCH, num_epochs=1
         )
@@ -72,6 +75,7 @@ def steps_per_second(config, client):
         .debugging(seed=SEED, log_level="ERROR")
         .build_algo()
     )
+    signal.alarm(120)
     process = client()
     for _ in range(3):  # until all of it is warm
         before = algo.train()["num_env_steps_sampled_lifetime"]
@@ -84,6 +88,7 @@ def steps_per_second(config, client):
         process.kill()
         process.wait() if isinstance(process, subprocess.Popen) else process.join()
     algo.stop()
+    signal.alarm(0)
     return steps / seconds
 
 
@@ -95,20 +100,21 @@ def python_client():
 
 
 def javascript(file, port, *arguments):
-    process = subprocess.Popen([node, file, str(port), *map(str, arguments)])
-    atexit.register(process.kill)  # whatever happens
-    return process
+    command = [node, Path(__file__).with_name(file), str(port), *map(str, arguments)]
+    # The pipe takes it along, however this program ends.
+    return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # so small a network is slower with more threads
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
-    ray.init(
-        "local", include_dashboard=False, log_to_driver=False, logging_level="error"
-    )
     node = shutil.which("node") or sys.exit("This program needs Node.js.")
     # The program itself, not one that starts it: it shall be killed.
     node = subprocess.check_output([node, "-p", "process.execPath"], text=True).strip()
+    ray.init(
+        "local", include_dashboard=False, log_to_driver=False, logging_level="error"
+    )
+    signal.signal(signal.SIGALRM, rllink.too_long)  # sample() would wait for ever
     port, rllink_port = rllink.free_port(), rllink.free_port()
     ENV_CONFIG = {Simulator: {"port": port, "patience": 30}}
     ways = {
