@@ -75,7 +75,7 @@ def steps_per_second(config, client):
         .debugging(seed=SEED, log_level="ERROR")
         .build_algo()
     )
-    signal.alarm(120)
+    signal.alarm(240)
     process = client()
     for _ in range(3):  # until all of it is warm
         before = algo.train()["num_env_steps_sampled_lifetime"]
