@@ -1,4 +1,4 @@
-"""Ends crash_proof_tune.py ten times, and checks what is left of each of its trials.
+"""Ends crash_proof_tune.py twelve times, and checks what is left of each of its trials.
 
 It needs crash_proof_tune.py in the same folder, and Linux.
 """
@@ -27,7 +27,7 @@ EVERY = int(re.search(r"\nEVERY = (\d+)", SOURCE)[1])
 BATCH = int(re.search(r"train_batch_size_per_learner=(\d+)", SOURCE)[1])
 TRIALS = json.loads(re.search(r"\nLEARNING_RATES = (\[.*?\])", SOURCE)[1])
 TRIALS = [str(lr) for lr in TRIALS]
-KILLS = ["start-up"] * 2 + ["training"] * 3 + ["writing"] * 3
+KILLS = ["start-up"] * 3 + ["training"] * 4 + ["writing"] * 3
 KILLS += ["SIGTERM"] * 2  # to the program alone
 draw = random.Random(SEED)
 draw.shuffle(KILLS)

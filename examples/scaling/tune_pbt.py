@@ -1,6 +1,7 @@
 """Which settings survive when PBT copies a checkpoint into another trial?"""
 
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.tune.schedulers import PopulationBasedTraining
 
 SEED = int(os.environ.get("SEED", 0))
-METRIC = "env_runners/episode_return_mean"
+METRIC = "mean_return"  # the name that InUse gives it
 # name: (what both trials begin with, what PBT draws). PBT draws from lists of one value
 # here, so that we know what comes.
 SETTINGS = {
@@ -44,6 +45,8 @@ class InUse(RLlibCallback):
         self.steps = int(next(iter(optimizer.state.values()))["step"])
 
     def on_train_result(self, *, algorithm, result, **kwargs):
+        # Without a value, Tune would end the search: no episode may have ended yet.
+        result[METRIC] = result["env_runners"].get("episode_return_mean", math.nan)
         learner = algorithm.learner_group._learner
         optimizer = learner.get_optimizer("default_policy")
         [gae] = [c for c in learner._learner_connector if hasattr(c, "lambda_")]

@@ -108,7 +108,7 @@ if results.errors:
     sys.exit(f"A trial failed: {results.errors[0]}")
 
 print("learning rate  newest checkpoint  goes on from  lost  trained to")
-for trial in results:
+for trial in sorted(results, key=lambda trial: trial.config["lr"]):
     newest = at_the_kill[Path(trial.path).name]
     end = trial.metrics["training_iteration"]
     begin = end - trial.metrics["iterations_since_restore"]
