@@ -25,7 +25,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 SEED = int(os.environ.get("SEED", 0))
 TARGET = 450  # mean return of 20 greedy episodes; 500 is the most CartPole-v1 gives
 MAX_ENV_STEPS = 100_000  # for each trial
-LEARNING_RATES = [1e-3, 2e-3]  # one trial each; no two trials may have the same settings
+LEARNING_RATES = [1e-3, 2e-3]  # one trial each; no two may be the same
 EVERY = 5  # iterations from one checkpoint to the next: all that a kill costs a trial
 KEEP = 3  # so many of a trial's newest checkpoints stay, and its best one
 
@@ -70,7 +70,7 @@ def onto_the_disk(*paths):
 
 
 class CrashProof(RLlibCallback):
-    """Makes a trial go on from its newest whole checkpoint, and writes the next ones."""
+    """Lets a trial go on from its newest whole checkpoint, and writes the next ones."""
 
     def on_algorithm_init(self, *, algorithm, **kwargs):
         self.folder, self.progress = folder_of(algorithm.config.lr), []

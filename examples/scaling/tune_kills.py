@@ -159,9 +159,10 @@ while kills < len(KILLS):
         lines, old, new = printed(trial), saved[trial], progress(trial)
         if lines:
             check(not (old and old[-1]["done"]), "a trial at its end stays there")
-            check(list(lines) == list(range(len(old) + 1, max(lines) + 1)), "no gap")
+            numbers = list(range(len(old) + 1, max(lines) + 1))
+            check(list(lines) == numbers, "a trial goes on without a gap")
             steps = lines[min(lines)] - (old[-1]["env_steps"] if old else 0)
-            check(BATCH <= steps < 2 * BATCH, "the env steps go on from where they were")
+            check(BATCH <= steps < 2 * BATCH, "the env steps go on where they were")
         kept = [row["env_steps"] for row in new[: len(old)]]
         check(kept == [row["env_steps"] for row in old], "nothing saved is lost")
         trained = max([len(new), *lines])
@@ -180,7 +181,8 @@ check(process.returncode == 0, "the search reaches its target in the end")
 for trial in TRIALS:
     curve = progress(trial)
     check(curve[-1]["done"], "each trial is at its end")
-    check([row["iteration"] for row in curve] == list(range(1, len(curve) + 1)), "one each")
+    numbers = [row["iteration"] for row in curve]
+    check(numbers == list(range(1, len(curve) + 1)), "each iteration is there once")
     for one, next_one in itertools.pairwise(curve):
         steps = next_one["env_steps"] - one["env_steps"]
         check(BATCH <= steps < 2 * BATCH, "the curve has no gap and no step back")

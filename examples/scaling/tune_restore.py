@@ -60,7 +60,6 @@ if not first_life:
     print(f"killed {age:.1f} s after Tune's last note")
 
 
-
 class EndsAfterRestore(RLlibCallback):
     """Lets a trial of the first life train without end, and one of the second a bit."""
 
@@ -113,7 +112,8 @@ for trial in sorted(results, key=lambda trial: trial.config["lr"]):
     end = trial.metrics["training_iteration"]
     begin = end - trial.metrics["iterations_since_restore"]
     print(
-        f"{trial.config['lr']:13}  {newest:17d}  {begin:12d}  {newest - begin:4d}  {end:10d}"
+        f"{trial.config['lr']:13}  {newest:17d}  {begin:12d}  "
+        f"{newest - begin:4d}  {end:10d}"
     )
     if not 0 < begin <= newest or begin % EVERY:
         sys.exit("Tuner.restore does not go on from a checkpoint of the first life.")
