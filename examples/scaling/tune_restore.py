@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def age_of_notes():
 
 
 if not first_life:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`
     log = FOLDER / "log"
     process = subprocess.Popen(
         [sys.executable, __file__],
@@ -45,9 +47,9 @@ if not first_life:
         stderr=subprocess.STDOUT,
     )
     try:
-        # Kill it 4 to 8 seconds after a note that knows a checkpoint of both trials.
+        # Kill it 4 to 8 seconds after a note that surely knows checkpoints of both.
         noted = []
-        while len(noted) < 2 or min(noted) < 2 * EVERY or not 4 < age_of_notes() < 8:
+        while len(noted) < 2 or min(noted) < 4 * EVERY or not 4 < age_of_notes() < 8:
             if process.poll() is not None:
                 sys.exit(f"The first life ended by itself:\n{log.read_text()}")
             if age_of_notes() < 0.5:
