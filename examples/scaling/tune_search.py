@@ -69,8 +69,8 @@ with tempfile.TemporaryDirectory() as folder:  # a real search keeps it
             metric=METRIC,
             mode="max",
             search_alg=BasicVariantGenerator(random_state=SEED),
-            # After 4, 8 and 16 iterations: a trial below the median of those that were
-            # there before it ends.
+            # After 4, 8 and 16 iterations it ends a trial that is below the median of
+            # those that were there before.
             scheduler=ASHAScheduler(
                 grace_period=RUNGS[0], reduction_factor=2, max_t=MAX_ITERATIONS
             ),
