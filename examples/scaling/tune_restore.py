@@ -18,9 +18,10 @@ SEED = int(os.environ.get("SEED", 0))
 EVERY = 5  # iterations from one checkpoint to the next
 MORE = 10  # iterations that each trial trains after it was restored
 
-# The program starts itself once more, as the life to kill, and tells it the folder.
+# The program starts itself once more, as the life to kill, and tells it the folder. Its
+# path is short, because that of a socket of Ray has at most 107 bytes.
 first_life = "FOLDER" in os.environ
-temporary = None if first_life else tempfile.TemporaryDirectory()
+temporary = None if first_life else tempfile.TemporaryDirectory(prefix="k")
 FOLDER = Path(os.environ["FOLDER"] if first_life else temporary.name)
 EXPERIMENT = FOLDER / "search"
 
@@ -42,7 +43,8 @@ if not first_life:
     log = FOLDER / "log"
     process = subprocess.Popen(
         [sys.executable, __file__],
-        env=os.environ | {"FOLDER": str(FOLDER)},
+        # A killed Ray cannot tidy up. So its folders are in there, too.
+        env=os.environ | {"FOLDER": str(FOLDER), "RAY_TMPDIR": str(FOLDER)},
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,
     )
