@@ -1,5 +1,9 @@
-"""A search is killed in its middle, and Tuner.restore goes on with it. From where?"""
+"""A search is killed in its middle, and Tuner.restore goes on with it. From where?
 
+It needs Linux.
+"""
+
+import contextlib
 import logging
 import os
 import signal
@@ -18,11 +22,13 @@ SEED = int(os.environ.get("SEED", 0))
 EVERY = 5  # iterations from one checkpoint to the next
 MORE = 10  # iterations that each trial trains after it was restored
 
-# The program starts itself once more, as the life to kill, and tells it the folder. Its
-# path is short, because that of a socket of Ray has at most 107 bytes.
+# The program starts itself once more, as the life to kill, and tells it the folder.
 first_life = "FOLDER" in os.environ
 temporary = None if first_life else tempfile.TemporaryDirectory(prefix="k")
 FOLDER = Path(os.environ["FOLDER"] if first_life else temporary.name)
+# A killed Ray cannot tidy up, and Tune leaves a folder with locks. So both write in
+# there, by a short path: that of a socket of Ray has at most 107 bytes.
+os.environ["RAY_TMPDIR"] = str(FOLDER)
 EXPERIMENT = FOLDER / "search"
 
 
@@ -38,15 +44,29 @@ def age_of_notes():
     return time.time() - max(written, default=time.time())
 
 
+def kill(process):
+    """SIGKILL to a program and its Ray processes, which are in its session."""
+    alive = True
+    while alive:
+        alive = False
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # it has just ended
+                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == process.pid and state not in "ZX":
+                    os.kill(int(stat.parent.name), signal.SIGKILL)
+                    alive = True
+    process.wait()
+
+
 if not first_life:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`
     log = FOLDER / "log"
     process = subprocess.Popen(
         [sys.executable, __file__],
-        # A killed Ray cannot tidy up. So its folders are in there, too.
-        env=os.environ | {"FOLDER": str(FOLDER), "RAY_TMPDIR": str(FOLDER)},
+        env=os.environ | {"FOLDER": str(FOLDER)},
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         # Kill it 4 to 8 seconds after a note that surely knows checkpoints of both.
@@ -58,8 +78,7 @@ if not first_life:
                 noted = newest_checkpoints().values()
             time.sleep(0.1)
     finally:
-        process.kill()  # SIGKILL. Its Ray ends with it, on Linux
-        process.wait()
+        kill(process)
     at_the_kill, age = newest_checkpoints(), age_of_notes()
     print(f"killed {age:.1f} s after Tune's last note")
 
