@@ -178,6 +178,12 @@ while kills < len(KILLS):
 process = start()  # this life may end as it likes
 wait_until(lambda: False, process, limit=600)
 check(process.returncode == 0, "the search reaches its target in the end")
+kill(process)  # what is left of its Ray
+process = start()  # once more, now that there is nothing left to train
+wait_until(lambda: False, process)
+check(process.returncode == 0, "a search at its end shows its best policy again")
+check(not any(map(printed, TRIALS)), "a search at its end is not begun again")
+kill(process)
 for trial in TRIALS:
     curve = progress(trial)
     check(curve[-1]["done"], "each trial is at its end")
