@@ -140,7 +140,7 @@ os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # with verbose=0 below: no tables while 
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
 ray.init(
     "local",
-    num_cpus=2,  # a trial without env runners of its own takes one: two run at a time
+    num_cpus=2,  # a trial takes 1 + num_env_runners; with fewer it waits for ever
     include_dashboard=False,
     log_to_driver=False,
     logging_level="error",

@@ -61,10 +61,10 @@ def alive(process):
     """The program and its Ray processes, as far as they run."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
         except OSError:  # it has just ended
             continue
-        if int(session) == process.pid and state not in "ZX":
+        if int(fields[3]) == process.pid and fields[0] not in "ZX":
             yield int(stat.parent.name)
 
 

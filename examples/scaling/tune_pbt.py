@@ -28,12 +28,13 @@ SETTINGS = {
     "train_batch_size_per_learner": (1024, 2048),
     "train_batch_size": (4000, 100),  # of the old API stack
 }
-# Tune hands the config on as a dict, in which two settings have other names.
+# Tune hands the config on as a dict, config.to_dict(), in which some names are others.
 KEYS = {
     "lambda_": "lambda",
     "train_batch_size_per_learner": "_train_batch_size_per_learner",
 }
 EXPLOIT_AT = 3  # iterations
+reported = {}  # by trial and iteration: what InUse below has found
 
 
 class InUse(RLlibCallback):
@@ -69,12 +70,20 @@ class InUse(RLlibCallback):
         self.lr, self.steps = optimizer.param_groups[0]["lr"], steps
 
 
+class Note(tune.Callback):
+    """Keeps what each trial reports: Tune's table may lose rows by an exploit."""
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        in_use = reported.setdefault(trial.trial_id, {})
+        in_use[result["training_iteration"]] = result["in_use"]
+
+
 warnings.filterwarnings("ignore", message="Consider boosting PBT")  # RLlib cannot
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # with verbose=0 below: no tables while it runs
 ray.init(
     "local",
-    num_cpus=2,  # for two trials at a time
+    num_cpus=2,  # a trial takes 1 + num_env_runners; with fewer it waits for ever
     include_dashboard=False,
     log_to_driver=False,
     logging_level="error",
@@ -107,24 +116,28 @@ with tempfile.TemporaryDirectory() as folder:
             ),
         ),
         run_config=tune.RunConfig(
-            storage_path=folder, stop={"training_iteration": EXPLOIT_AT + 2}, verbose=0
+            storage_path=folder,
+            stop={"training_iteration": EXPLOIT_AT + 2},
+            callbacks=[Note()],
+            verbose=0,
         ),
     ).fit()
     if results.errors:
         sys.exit(f"A trial failed: {results.errors[0]}")
-    [exploited] = [
-        trial for trial in results if trial.config["lr"] == SETTINGS["lr"][1]
+    exploited = [
+        trial.metrics["trial_id"]
+        for trial in results
+        if trial.config["lr"] == SETTINGS["lr"][1]
     ]
-    frame = exploited.metrics_dataframe.set_index("training_iteration")
 ray.shutdown()
+if len(exploited) != 1:
+    sys.exit("PBT does not let one trial take over the other's checkpoint.")
 
 
 def in_use(name):
-    """Before the exploit, in the first iteration after it, and in the second.
-
-    Tune may leave out the iteration in which the exploit comes, so take the one before.
-    """
-    return [frame[f"in_use/{name}"][EXPLOIT_AT + number] for number in (-1, 1, 2)]
+    """Before the exploit, in the first iteration after it, and in the second."""
+    of_trial = reported[exploited[0]]
+    return [of_trial[EXPLOIT_AT + number][name] for number in (0, 1, 2)]
 
 
 def show(name, drawn=""):
@@ -154,5 +167,14 @@ for name, (first, drawn) in SETTINGS.items():
         right = abs(before - first) < 1e-6 and abs(then - drawn) < 1e-6
     if not right:
         sys.exit(f"{name} does something else than this page says.")
+# Epochs and minibatches are not only in the config: they are in the number of steps.
+for number in (0, 1):
+    epochs, minibatch = (
+        SETTINGS["num_epochs"][number],
+        SETTINGS["minibatch_size"][number],
+    )
+    asked = in_use("train_batch_size")[number] / minibatch * epochs
+    if not 0.8 * asked < in_use("gradient steps")[number] < 1.3 * asked:
+        sys.exit("The gradient steps are not those of num_epochs and minibatch_size.")
 if same or missing != sorted(KEYS):
     sys.exit("PBT does something else than this page says.")

@@ -4,6 +4,7 @@ It needs Linux.
 """
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -20,11 +21,16 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 
 SEED = int(os.environ.get("SEED", 0))
 EVERY = 5  # iterations from one checkpoint to the next
-MORE = 10  # iterations that each trial trains after it was restored
+LIMIT = 300  # seconds until the kill has to have come
 
 # The program starts itself once more, as the life to kill, and tells it the folder.
 first_life = "FOLDER" in os.environ
-temporary = None if first_life else tempfile.TemporaryDirectory(prefix="k")
+# Iterations that each trial trains in this life. The first life is killed long before,
+# but if nobody is left to kill it, it ends.
+ITERATIONS = 1000 if first_life else 10
+temporary = None
+if not first_life:
+    temporary = tempfile.TemporaryDirectory(prefix="k", ignore_cleanup_errors=True)
 FOLDER = Path(os.environ["FOLDER"] if first_life else temporary.name)
 # A killed Ray cannot tidy up, and Tune leaves a folder with locks. So both write in
 # there, by a short path: that of a socket of Ray has at most 107 bytes.
@@ -32,16 +38,26 @@ os.environ["RAY_TMPDIR"] = str(FOLDER)
 EXPERIMENT = FOLDER / "search"
 
 
+def iteration_of(checkpoint):
+    """Tune numbers a trial's checkpoints from 0 on."""
+    return EVERY * (int(Path(checkpoint).name[-6:]) + 1)
+
+
 def newest_checkpoints():
     """The iteration of each trial's newest checkpoint on the disk, by trial."""
-    found = sorted(EXPERIMENT.glob("PPO_*/checkpoint_*"))
-    return {path.parent.name: EVERY * (int(path.name[-6:]) + 1) for path in found}
+    # The last file that RLlib writes: without it, a checkpoint is not whole.
+    found = sorted(EXPERIMENT.glob("PPO_*/checkpoint_*/algorithm_state.pkl"))
+    return {file.parts[-3]: iteration_of(file.parent) for file in found}
+
+
+def notes():
+    """The files in which Tune writes down which trials and checkpoints it has."""
+    return list(EXPERIMENT.glob("experiment_state-*.json"))
 
 
 def age_of_notes():
-    """Seconds since Tune has last written down which trials and checkpoints it has."""
-    written = [p.stat().st_mtime for p in EXPERIMENT.glob("experiment_state-*.json")]
-    return time.time() - max(written, default=time.time())
+    """Seconds since Tune has last written them."""
+    return time.time() - max((p.stat().st_mtime for p in notes()), default=time.time())
 
 
 def kill(process):
@@ -51,19 +67,20 @@ def kill(process):
         alive = False
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):  # it has just ended
-                state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
-                if int(session) == process.pid and state not in "ZX":
+                fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+                if int(fields[3]) == process.pid and fields[0] not in "ZX":
                     os.kill(int(stat.parent.name), signal.SIGKILL)
                     alive = True
     process.wait()
 
 
 if not first_life:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of `finally`
-    log = FOLDER / "log"
+    for number in signal.SIGTERM, signal.SIGHUP:
+        signal.signal(number, lambda *_: sys.exit(143))  # by way of `finally`
+    log, deadline = FOLDER / "log", time.monotonic() + LIMIT
     process = subprocess.Popen(
         [sys.executable, __file__],
-        env=os.environ | {"FOLDER": str(FOLDER)},
+        env=os.environ | {"FOLDER": str(FOLDER), "TMPDIR": str(FOLDER)},
         stdout=log.open("w"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -72,8 +89,8 @@ if not first_life:
         # Kill it 4 to 8 seconds after a note that surely knows checkpoints of both.
         noted = []
         while len(noted) < 2 or min(noted) < 4 * EVERY or not 4 < age_of_notes() < 8:
-            if process.poll() is not None:
-                sys.exit(f"The first life ended by itself:\n{log.read_text()}")
+            if process.poll() is not None or time.monotonic() > deadline:
+                sys.exit(f"There was no right moment to kill it:\n{log.read_text()}")
             if age_of_notes() < 0.5:
                 noted = newest_checkpoints().values()
             time.sleep(0.1)
@@ -83,18 +100,18 @@ if not first_life:
     print(f"killed {age:.1f} s after Tune's last note")
 
 
-class EndsAfterRestore(RLlibCallback):
-    """Lets a trial of the first life train without end, and one of the second a bit."""
+class EndsByItself(RLlibCallback):
+    """Ends a trial after so many iterations of this life."""
 
     def on_train_result(self, *, result, **kwargs):
-        result["done"] = not first_life and result["iterations_since_restore"] >= MORE
+        result["done"] = result["iterations_since_restore"] >= ITERATIONS
 
 
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # with verbose=0 below: no tables while it runs
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
 ray.init(
     "local",
-    num_cpus=2,  # for two trials at a time
+    num_cpus=2,  # a trial takes 1 + num_env_runners; with fewer it waits for ever
     include_dashboard=False,
     log_to_driver=False,
     logging_level="error",
@@ -105,11 +122,18 @@ config = (
     .env_runners(num_env_runners=0, num_envs_per_env_runner=4)
     .training(lr=tune.grid_search([3e-4, 3e-3]), train_batch_size_per_learner=512)
     .training(minibatch_size=256, num_epochs=2)
-    .callbacks(EndsAfterRestore)
+    .callbacks(EndsByItself)
     .debugging(seed=SEED)
 )
+noted = {}  # the iteration of each trial's newest checkpoint, as Tune has noted it
 if tune.Tuner.can_restore(EXPERIMENT):
+    # Half a file is an error here. Tune would begin the search anew, and say so only
+    # in its log.
+    for file in notes():
+        json.loads(file.read_text())
     tuner = tune.Tuner.restore(str(EXPERIMENT), trainable=PPO, param_space=config)
+    for trial in tuner.get_results():  # what is in the notes, before it goes on
+        noted[Path(trial.path).name] = iteration_of(trial.checkpoint.path)
 else:
     tuner = tune.Tuner(
         PPO,
@@ -117,10 +141,8 @@ else:
         run_config=tune.RunConfig(
             name=EXPERIMENT.name,
             storage_path=str(FOLDER),  # an absolute path: Tune refuses others
+            # All of them stay: else the one that Tune has noted may be gone.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=EVERY),
-            # If it cannot restore, an error: else Tune begins anew, and says so only
-            # in its log.
-            failure_config=tune.FailureConfig(fail_fast=True),
             verbose=0,
         ),
     )
@@ -128,17 +150,19 @@ results = tuner.fit()
 ray.shutdown()
 if results.errors:
     sys.exit(f"A trial failed: {results.errors[0]}")
+if first_life:
+    sys.exit("Nobody has killed it.")
 
-print("learning rate  newest checkpoint  goes on from  lost  trained to")
+print("learning rate  newest checkpoint  noted  goes on from  lost  trained to")
 for trial in sorted(results, key=lambda trial: trial.config["lr"]):
-    newest = at_the_kill[Path(trial.path).name]
-    end = trial.metrics["training_iteration"]
+    name, end = Path(trial.path).name, trial.metrics["training_iteration"]
     begin = end - trial.metrics["iterations_since_restore"]
+    newest = at_the_kill[name]
     print(
-        f"{trial.config['lr']:13}  {newest:17d}  {begin:12d}  "
+        f"{trial.config['lr']:13}  {newest:17d}  {noted[name]:5d}  {begin:12d}  "
         f"{newest - begin:4d}  {end:10d}"
     )
-    if not 0 < begin <= newest or begin % EVERY:
-        sys.exit("Tuner.restore does not go on from a checkpoint of the first life.")
-    if end - begin != MORE:
+    if begin != noted[name] or not 0 < begin <= newest:
+        sys.exit("Tuner.restore does not go on from the newest noted checkpoint.")
+    if end - begin != ITERATIONS:
         sys.exit("A trial is not at its end.")

@@ -17,20 +17,23 @@ from ray.rllib.algorithms.ppo import PPO, PPOConfig
 SEED = int(os.environ.get("SEED", 0))
 METRIC = "env_runners/episode_return_mean"
 STEPS = "num_env_steps_sampled_lifetime"
+logged = []
 
 
 class Short(logging.Handler):
     """Prints the beginning and the end of a message: its middle names 200 keys."""
 
     def emit(self, record):
-        print(f"{record.getMessage()[:66]} ...\n... {record.getMessage()[-49:]}")
+        message = record.getMessage()
+        logged.append(message)
+        print(f"{message[:66]} ...\n... {message[-49:]}")
 
 
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # with verbose=0 below: no tables while it runs
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
 ray.init(
     "local",
-    num_cpus=2,  # for two trials at a time
+    num_cpus=2,  # a trial takes 1 + num_env_runners; with fewer it waits for ever
     include_dashboard=False,
     log_to_driver=False,
     logging_level="error",
@@ -86,5 +89,7 @@ ray.shutdown()
 
 if table["training_iteration"].tolist() != [4, 4] or table["mean return"].min() < 8:
     sys.exit("The wrong name has stopped something.")
+if not any("'episode_reward_mean'" in message for message in logged):
+    sys.exit("Tune has not warned of the wrong name.")
 if len(events) != 2:
     sys.exit("There is nothing for TensorBoard to read.")

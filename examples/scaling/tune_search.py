@@ -20,7 +20,7 @@ from ray.tune.search import BasicVariantGenerator
 SEED = int(os.environ.get("SEED", 0))
 TARGET = 195  # mean return of 20 greedy episodes; acting at random gives about 22
 METRIC = "mean_return"  # the name that MeanReturn gives it
-RUNGS, MAX_ITERATIONS = [4, 8, 16], 20  # what grace_period=4 below comes to
+RUNGS, MAX_ITERATIONS = [4, 8, 16], 20  # ASHA looks at these (grace_period=4 below)
 EVERY, KEEP = 2, 2  # iterations between two checkpoints, and how many stay
 
 
@@ -32,14 +32,15 @@ class MeanReturn(RLlibCallback):
     """
 
     def on_train_result(self, *, result, **kwargs):
-        result[METRIC] = result["env_runners"].get("episode_return_mean", math.nan)
+        of_episodes = result.get("env_runners", {})  # not there if data come from files
+        result[METRIC] = of_episodes.get("episode_return_mean", math.nan)
 
 
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # with verbose=0 below: no tables while it runs
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
 ray.init(
     "local",
-    num_cpus=2,  # a trial without env runners of its own takes one: two run at a time
+    num_cpus=2,  # a trial takes 1 + num_env_runners; with fewer it waits for ever
     include_dashboard=False,
     log_to_driver=False,
     logging_level="error",
@@ -92,13 +93,15 @@ with tempfile.TemporaryDirectory() as folder:  # a real search keeps it
     if results.errors:
         sys.exit(f"A trial failed: {results.errors[0]}")
 
+    curves = [t.metrics_dataframe.set_index("training_iteration") for t in results]
+    stopped_by_asha = 0
     print("learning rate  iterations  mean return  seconds  checkpoints kept")
     for trial in sorted(results, key=lambda trial: trial.config["lr"]):
-        last, frame = trial.metrics, trial.metrics_dataframe
+        last = trial.metrics
         iterations = last["training_iteration"]
         kept = sorted(path.name for path in Path(trial.path).glob("checkpoint_*"))
         # The checkpoints that were written, each with its mean return.
-        frame = frame.set_index("training_iteration")[METRIC]
+        frame = trial.metrics_dataframe.set_index("training_iteration")[METRIC]
         written = [*range(EVERY, iterations, EVERY), iterations]
         written = {f"checkpoint_{n:06d}": frame[i] for n, i in enumerate(written)}
         print(
@@ -109,12 +112,21 @@ with tempfile.TemporaryDirectory() as folder:  # a real search keeps it
         best = sorted(written, key=written.get)[-KEEP:]
         if kept != sorted({*best, max(written)}):
             sys.exit(f"Tune keeps {kept}, and the best are {best}.")
-        if iterations not in [*RUNGS, MAX_ITERATIONS] and last[METRIC] < 1.3 * TARGET:
-            sys.exit("A trial has ended between the rungs of ASHA.")
+        if iterations < MAX_ITERATIONS and last[METRIC] < 1.3 * TARGET:
+            stopped_by_asha += 1
+            if iterations not in RUNGS:
+                sys.exit("A trial has ended between the rungs of ASHA.")
+            others = [c[METRIC].get(iterations, -math.inf) for c in curves]
+            if last[METRIC] >= max(others):
+                sys.exit("ASHA has stopped the best trial of a rung.")
+    if not stopped_by_asha:
+        sys.exit("ASHA has stopped no trial early.")
 
     # The best checkpoint of the best trial is a policy that acts.
     best = results.get_best_result()
-    checkpoint = Path(best.get_best_checkpoint(METRIC, mode="max").path)
+    # Not by get_best_checkpoint(): if a mean return is nan, it may choose that one.
+    kept = [(m[METRIC], c.path) for c, m in best.best_checkpoints]
+    checkpoint = Path(max(pair for pair in kept if not math.isnan(pair[0]))[1])
     print(f"best: learning rate {best.config['lr']:.1e}, {checkpoint.name}")
     module = RLModule.from_checkpoint(
         checkpoint / "learner_group" / "learner" / "rl_module" / "default_policy"
