@@ -37,7 +37,10 @@ def source_of(name: str) -> bytes:
 LEARNING = [example for example in EXAMPLES if has_target(source_of(example).decode())]
 
 # Programs that may take longer than a reader wants to wait, and why. An entry that is not needed fails.
-LONG = {"scaling/twenty_kills": "it starts and ends a training twenty times"}
+LONG = {
+    "scaling/twenty_kills": "it starts and ends a training twenty times",
+    "scaling/tune_kills": "it starts and ends a search twelve times",
+}
 # Seeds whose curves may be the same, and why. An entry that is not needed any more fails.
 SAME_CURVES = {
     **dict.fromkeys(
