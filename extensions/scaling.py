@@ -137,7 +137,7 @@ def foretell(model: dict, size: Size) -> dict[str, float]:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}"
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
 
 
 # Ten times as many env runners: first for the same batch, then each with as much to do as before.
@@ -175,12 +175,14 @@ def calculator(source: str, language: str, css_class: str, options: dict, md, **
                 f"{parts['idle']:.0%}".replace("%", " %"),
             ]
         )
-    heads = ["env runners", "batch", *(f"{part}, s" for part in PARTS), "env steps/s", "idle"]
+    heads = ["env runners", "batch", *PARTS, "env steps/s", "idle"]
     return (
         f'<form class="calculator" aria-label="Seconds of an iteration" data-model=\'{json.dumps(model)}\' '
         f'hidden><div class="fields">{fields}</div>'
         f'<dl aria-live="polite" aria-atomic="true">{found}</dl></form><script src="{url}" defer></script>'
         + table("Foretold for 10, 100 and 1000 env runners", "foretold", heads, rows)
+        + '<p class="caption">Seconds of an iteration and of its parts, env steps a second, and the share of '
+        "the iteration in which an env runner neither works nor waits for its environment.</p>"
     )
 
 
@@ -248,6 +250,6 @@ def speed(source: str, language: str, css_class: str, options: dict, md, **kwarg
     svg = drawn(f"speed {source_of(__file__)}", output, lambda: _draw(output))
     caption = (
         "Dots: measured. Thick lines: the model. Dashed lines: ideal, each env runner adds as much as the "
-        "first. Both axes double from line to line or grow tenfold."
+        "first. Both axes are logarithmic."
     )
     return f'<figure class="curve">{svg}<figcaption>{html.escape(caption)}</figcaption></figure>'

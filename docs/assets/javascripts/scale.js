@@ -47,7 +47,7 @@ if (typeof document !== "undefined") {
         if (value === undefined) output.value = "–";
         else if (output.name === "idle") output.value = (100 * value).toFixed(0) + " %";
         else if (output.name === "env_steps_per_second") output.value = Math.round(value).toLocaleString("en");
-        else output.value = value.toPrecision(3) + " s";
+        else output.value = value.toFixed(value < 9.995 ? 2 : 1) + " s";
       }
     };
     form.addEventListener("input", show);
