@@ -17,7 +17,7 @@ SEED = int(os.environ.get("SEED", 0))
 WAIT, SLOW = 0.005, 0.025  # seconds that a step waits; in a slow env runner
 SHORT, LONG = 16, 128  # env steps of an episode; in an env runner with long ones
 RUNNERS, BATCH = 4, 256
-STEPS = "num_env_steps_sampled_lifetime"
+STEPS = ("env_runners", "num_env_steps_sampled_lifetime")
 
 
 class Simulator(gym.Env):
@@ -57,11 +57,13 @@ def change(odd, settings):
 def measure(what, odd=None, compared_with=None, iterations=4, **settings):
     """Env steps a second in the best of some iterations, and a line about it."""
     change(odd, settings)
-    sampled, rates = algo.train()[STEPS], []
+    algo.train()  # warms up
+    rates = []
     for _ in range(iterations):
-        before, start = sampled, time.perf_counter()
-        sampled = algo.train().get(STEPS, before)  # not there if all were dropped
-        rates.append((sampled - before) / (time.perf_counter() - start))
+        before, start = algo.metrics.peek(STEPS), time.perf_counter()
+        algo.train()
+        seconds = time.perf_counter() - start
+        rates.append((algo.metrics.peek(STEPS) - before) / seconds)
     rate = max(rates)  # in the others, other programs may have had the cores
     share = f"{rate / compared_with:6.0%}" if compared_with else "  100%"
     print(f"{type(algo).__name__:5s} {what:48s} {rate:6.0f}  {share}", flush=True)
