@@ -16,7 +16,6 @@ from .records import record_of
 from .results import chart, themed
 from .tables import table
 
-SCRIPT = "../assets/javascripts/scale.js"
 GBIT = 1.25e8  # bytes a second
 
 
@@ -147,12 +146,10 @@ SHOWN = [Size(runners=n) for n in (10, 100, 1000)] + [Size(runners=n, batch=320 
 def calculator(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
     """A fence that names the example: a table for 10, 100 and 1000 env runners, and a form above it.
 
-    The form stays hidden until its script runs; without scripts the table stands alone.
+    The form stays hidden until its script runs, which extensions/theme/main.html loads where there is a form.
+    Without scripts the table stands alone.
     """
     model = model_of(record_of(source).output)
-    url = "scale.js"
-    if "relpath" in md.treeprocessors:  # MkDocs, which knows where the page's links lead
-        url = md.treeprocessors["relpath"].path_to_url(SCRIPT)
     fields = "".join(
         f'<label>{words} <input type="number" name="{name}" data-unit="{unit}" min="{least}" step="{step}" '
         f'value="{getattr(Size, name) / unit:g}" required></label>'
@@ -179,7 +176,7 @@ def calculator(source: str, language: str, css_class: str, options: dict, md, **
     return (
         f'<form class="calculator" aria-label="Seconds of an iteration" data-model=\'{json.dumps(model)}\' '
         f'hidden><div class="fields">{fields}</div>'
-        f'<dl aria-live="polite" aria-atomic="true">{found}</dl></form><script src="{url}" defer></script>'
+        f'<dl aria-live="polite" aria-atomic="true">{found}</dl></form>'
         + table("Foretold for 10, 100 and 1000 env runners", "foretold", heads, rows)
         + '<p class="caption">Seconds of an iteration and of its parts, env steps a second, and the share of '
         "the iteration in which an env runner neither works nor waits for its environment.</p>"
