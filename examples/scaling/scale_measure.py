@@ -206,7 +206,7 @@ FITTED = [
 ]
 HELD_OUT = [(3, 2, 0, 768, 3), (3, 8, 0.001, 960, 5), (6, 2, 0.003, 1152, 2)]
 measured = {size: measure(*size) for size in sorted(FITTED + HELD_OUT)}
-size = (8, 8, 0.004, 512, 2)
+size = (8, 4, 0.004, 512, 2)
 in_turn = measure(*size)
 together = measure(*size, gym_env_vectorize_mode="async")
 apart = {"merge_env_runner_states": False, "broadcast_env_runner_states": False}
@@ -232,8 +232,8 @@ for size, row in measured.items():
         f" {row['rest']:6.3f} {row['iteration']:7.3f} {predicted:6.3f}"
         f" {off[size]:+5.0%}{'*' if size in HELD_OUT else ''}"
     )
-print("8 runners, 8 envs that wait 4 ms, 512 env steps")
-print(f"  sampling, the 8 envs in turn (sync)    {in_turn['sample']:6.3f}")
+print("8 runners, each with 4 envs that wait 4 ms; 512 env steps")
+print(f"  sampling, the 4 envs in turn (sync)    {in_turn['sample']:6.3f}")
 print(f"  sampling, all at the same time (async) {together['sample']:6.3f}")
 print(f"  rest                                   {in_turn['rest']:6.3f}")
 print(f"  rest, without merging states           {unmerged['rest']:6.3f}")
