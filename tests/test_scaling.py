@@ -29,13 +29,13 @@ SIZES = [
     Size(),
     Size(runners=1, envs=1, wait=0.0, batch=1000, per_machine=1),
     Size(runners=8, envs=16, wait=0.0, compute=0.002, cores=2, batch=2048, length=7),
-    Size(runners=1000, batch=777, minibatch=100, epochs=3, per_machine=7, network=0.5),
+    Size(runners=1000, batch=777, epochs=3, per_machine=7, network=0.5),
 ]
 
 
 def test_the_model_adds_up_by_hand():
     """Two env runners on one core, worked out on paper."""
-    size = Size(runners=2, envs=4, wait=0.01, batch=800, epochs=2, minibatch=300, length=100, cores=1)
+    size = Size(runners=2, envs=4, wait=0.01, batch=800, epochs=2, length=100, cores=1)
     parts = foretell(MODEL, replace(size, per_machine=1, network=1.0))
     work = 200 * 7e-4 + 800 * 3e-5 + 800 * 1e-4  # of both
     waits = 4.0  # 400 env steps of 10 ms in each env runner
@@ -43,7 +43,7 @@ def test_the_model_adds_up_by_hand():
     assert parts["sampling"] == pytest.approx(work / 2 + waits + 4e-3 + 2e-3 + fragments * 5e-5 + 800e-6), (
         "the waits are longer than the work of both on one core"
     )
-    assert parts["learning"] == pytest.approx(5e-3 + fragments * 1e-4 + 800 * 2e-6 + 2 * 3 * 3e-3)
+    assert parts["learning"] == pytest.approx(5e-3 + fragments * 1e-4 + 800 * 2e-6 + 2 * 7 * 3e-3)
     assert parts["weights"] == pytest.approx(4e-3)
     assert parts["rest"] == pytest.approx(5e-3 + 6e-3 + fragments * 1e-5)
     sent = (fragments * 3000 + 800 * 80) / 2 + 60_000  # half of the episodes, the weights once
@@ -65,6 +65,12 @@ def test_the_script_computes_what_python_computes():
             assert set(found) == set(expected)
             for part, value in expected.items():
                 assert found[part] == pytest.approx(value, rel=1e-12), (part, size)
+
+
+def test_the_minibatch_is_the_programs():
+    program = (ROOT / "examples" / f"{EXAMPLE}.py").read_text(encoding="utf-8")
+    assert f"LENGTH, MINIBATCH = {Size.length}, {scaling.MINIBATCH} " in program
+    assert f"const MINIBATCH = {scaling.MINIBATCH};" in SCRIPT.read_text(encoding="utf-8")
 
 
 def test_the_form_asks_for_each_thing_that_the_model_needs():

@@ -1,6 +1,8 @@
 // The calculator on the page "How RLlib scales". The same formula stands in extensions/scaling.py;
 // a test compares the two.
 
+const MINIBATCH = 128;
+
 function foretell(model, x) {
   const happens = {
     vector_step: x.batch / x.envs,
@@ -9,7 +11,7 @@ function foretell(model, x) {
     once: 1,
     runner: x.runners,
     fragment: x.runners * x.envs + x.batch / x.length,
-    gradient_step: x.epochs * Math.ceil(x.batch / x.minibatch),
+    gradient_step: x.epochs * Math.ceil(x.batch / MINIBATCH),
   };
   const takes = (part) =>
     Object.entries(model[part]).reduce((sum, [term, seconds]) => sum + seconds * happens[term], 0);
