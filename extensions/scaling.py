@@ -17,7 +17,8 @@ from .results import chart, themed
 from .tables import table
 
 GBIT = 1.25e8  # bytes a second
-MINIBATCH = 128  # of the program; what a gradient step takes was measured for no other
+# Of the program, which varies neither: env steps of an episode, and of a minibatch.
+LENGTH, MINIBATCH = 200, 128
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,6 @@ class Size:
     envs: int = 4
     wait: float = 0.01
     compute: float = 0.0
-    length: int = 200
     batch: int = 32_000
     epochs: int = 4
     cores: int = 0  # one for each env runner
@@ -42,7 +42,6 @@ INPUTS = [
     ("envs", "envs in each", 1, 1, 1),
     ("wait", "a step waits, ms", 0, "any", 0.001),
     ("compute", "a step computes, ms", 0, "any", 0.001),
-    ("length", "env steps of an episode", 1, 1, 1),
     ("batch", "env steps of a batch", 1, 1, 1),
     ("epochs", "epochs", 1, 1, 1),
     ("cores", "cores for all env runners (0: one each)", 0, 1, 1),
@@ -103,24 +102,27 @@ def rows_of(output: str) -> tuple[int, list[Row]]:
 
 def foretell(model: dict, size: Size) -> dict[str, float]:
     """The seconds of each part of an iteration, its env steps a second, and the share that runners idle."""
+    batch = max(size.batch, size.runners * size.envs)  # each copy takes a step at least
+    fragments = size.runners * size.envs + batch / LENGTH
     happens = {
-        "vector_step": size.batch / size.envs,
-        "env_step": size.batch,
-        "wake": size.batch if size.wait > 0 else 0,
+        "vector_step": batch / size.envs,
+        "env_step": batch,
+        "wake": batch if size.wait > 0 else 0,
         "once": 1,
         "runner": size.runners,
-        "fragment": size.runners * size.envs + size.batch / size.length,
-        "gradient_step": size.epochs * math.ceil(size.batch / MINIBATCH),
+        "fragment": fragments,
+        "gradient_step": math.ceil(size.epochs * (batch + fragments) / MINIBATCH),
     }
 
     def takes(part: str) -> float:
         return sum(seconds * happens[term] for term, seconds in model[part].items())
 
-    work = (takes("cpu") + size.batch * size.compute) / size.runners
-    waits = size.batch * size.wait / size.runners
+    work = (takes("cpu") + batch * size.compute) / size.runners
+    waits = batch * size.wait / size.runners
     cores = size.cores or size.runners
     machines = math.ceil(size.runners / size.per_machine)
-    sent = takes("bytes") * (machines - 1) / machines + model["weights_bytes"] * (machines - 1)
+    elsewhere = max(0, size.runners - size.per_machine) / size.runners  # than the learner
+    sent = takes("bytes") * elsewhere + model["weights_bytes"] * (machines - 1)
     parts = {
         "sampling": max(work + waits, work * size.runners / cores) + takes("collect"),
         "learning": takes("learn"),
@@ -129,7 +131,7 @@ def foretell(model: dict, size: Size) -> dict[str, float]:
         "network": sent / (size.network * GBIT),
     }
     parts["iteration"] = sum(parts.values())
-    parts["env_steps_per_second"] = size.batch / parts["iteration"]
+    parts["env_steps_per_second"] = batch / parts["iteration"]
     parts["idle"] = 1 - (work + waits) / parts["iteration"]
     return parts
 
@@ -157,7 +159,8 @@ def calculator(source: str, language: str, css_class: str, options: dict, md, **
     names = [*((part, part) for part in PARTS), ("env_steps_per_second", "env steps a second")]
     names.append(("idle", "env runners idle"))
     found = "".join(
-        f"<div><dt>{words}</dt><dd><output name={name}>–</output></dd></div>" for name, words in names
+        f'<div><dt>{words}</dt><dd><output name="{name}" aria-live="off">–</output></dd></div>'
+        for name, words in names
     )
     rows = []
     for size in SHOWN:
@@ -175,7 +178,7 @@ def calculator(source: str, language: str, css_class: str, options: dict, md, **
     return (
         f'<form class="calculator" aria-label="Seconds of an iteration" data-model=\'{json.dumps(model)}\' '
         f'hidden><div class="fields">{fields}</div>'
-        f'<dl aria-live="polite" aria-atomic="true">{found}</dl></form>'
+        f'<dl>{found}</dl><p class="said" role="status"></p></form>'
         + table("Foretold for 10, 100 and 1000 env runners", "foretold", heads, rows)
         + '<p class="caption">Seconds of an iteration and of its parts, env steps a second, and the share of '
         "the iteration in which an env runner neither works nor waits for its environment.</p>"
