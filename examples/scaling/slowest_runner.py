@@ -70,6 +70,13 @@ def measure(what, odd=None, compared_with=None, iterations=4, **settings):
     return rate
 
 
+def sample(runner):
+    """The seconds that an env runner needs for one sample, and its index."""
+    start = time.perf_counter()
+    runner.sample()
+    return time.perf_counter() - start, runner.worker_index
+
+
 torch.set_num_threads(1)  # so small a network is slower with more threads
 logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # no banner about API stacks
 ray.init(
@@ -91,6 +98,10 @@ algo = (
 )
 ppo = measure("all alike")
 slow = measure("one waits 25 ms", "slow", ppo)
+samples = algo.env_runner_group.foreach_env_runner(sample, local_env_runner=False)
+(longest, slowest), (next_longest, _), *_ = sorted(samples, reverse=True)
+print(f"      (seconds of a sample: {longest:.1f} in env runner {slowest},", end=" ")
+print(f"{next_longest:.1f} in the next)")
 pieces = measure(
     "the same, rollout_fragment_length=8",
     "slow",
@@ -142,6 +153,8 @@ ray.shutdown()
 
 if slow > 0.7 * ppo:
     sys.exit("PPO did not wait for its slowest env runner.")
+if slowest != 1:
+    sys.exit("Another env runner than the slow one took longest.")
 if pieces > 0.7 * ppo:
     sys.exit("PPO with short fragments did not wait for its slowest env runner.")
 if complete > 0.9 * truncated:
