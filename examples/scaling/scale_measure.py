@@ -189,7 +189,7 @@ stopwatch(ppo, "synchronous_parallel_sample", "sample")
 stopwatch(algo.learner_group, "update", "learn")
 stopwatch(algo.env_runner_group, "sync_weights", "weights")
 
-# Env runners, envs in each, seconds that a step waits, batch, epochs.
+# After the env runners: envs in each, seconds that a step waits, batch, epochs.
 KINDS = [
     (1, 0, 256, 4),
     (1, 0.004, 128, 4),
