@@ -7,6 +7,7 @@ records.py    reads results/**/*.json; everything about a run comes from there
 results.py    ```output, ```curve, ```comparison fences and `#!result ...` in running text
 settings.py   a ```settings fence becomes a table with RLlib's real defaults
 catalogue.py  ```selector and ```support: the algorithms side by side
+scaling.py    ```speed, ```foretold and ```calculator: how RLlib scales, from the record of scale_measure.py
 releases.py   ```releases: on which releases of RLlib the programs run
 tables.py     a table as the theme draws its own
 strict.py     Markdown left as text, and whatever a formatter raises, ends the build

@@ -1,11 +1,12 @@
 """Shows records on pages: printed output, learning curves, comparison tables, single numbers."""
 
+import contextlib
 import functools
 import html
 import io
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import yaml
@@ -91,13 +92,17 @@ def _axis(records: Iterable[Record]) -> str:
     return _AXES[kinds.pop()]
 
 
-def _draw_curves(records: dict[str, Record], axis: str) -> str:
+# Placeholder colours: site.css gives each series its colour in the light and in the dark scheme.
+PLACEHOLDERS = ["#010101", "#020202", "#030303", "#040404"]
+
+
+@contextlib.contextmanager
+def chart() -> Iterator[tuple]:
+    """An empty chart, a figure and its axes, to be drawn in black and the placeholder colours."""
     import matplotlib
-    import numpy as np
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import EngFormatter
 
     settings = {
         "svg.fonttype": "none",
@@ -106,11 +111,43 @@ def _draw_curves(records: dict[str, Record], axis: str) -> str:
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
-    # Placeholder colours: site.css gives each series its colour in the light and in the dark scheme.
-    placeholders = ["#010101", "#020202", "#030303", "#040404"]
     with plt.rc_context(settings):
         figure, axes = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
-        for colour, (label, record) in zip(placeholders, records.items(), strict=False):
+        yield figure, axes
+        plt.close(figure)
+
+
+def themed(figure, label: str) -> str:
+    """The SVG of a figure, in the site's colours and type.
+
+    Args:
+        figure: a matplotlib figure made by `chart`.
+        label: what it shows, for screen readers.
+    """
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for number, colour in enumerate(PLACEHOLDERS, 1):
+        svg = svg.replace(colour, f"var(--series-{number})")
+    svg = svg.replace("#000000", "currentColor")
+    svg = re.sub(
+        r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", svg)
+    )
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--md-text-font-family, sans-serif)", svg)
+    # Without this, text without a fill of its own stays black in the dark scheme.
+    label = html.escape(label, quote=True)
+    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" fill="currentColor" ', 1)
+    return svg.replace("\n", " ")
+
+
+def _draw_curves(records: dict[str, Record], axis: str) -> str:
+    import numpy as np
+    from matplotlib.ticker import EngFormatter
+
+    with chart() as (figure, axes):
+        for colour, (label, record) in zip(PLACEHOLDERS, records.items(), strict=False):
             runs = [[point for point in run.points if point[1] is not None] for run in record.runs]
             for points in runs:
                 steps, returns, _ = zip(*points, strict=True)
@@ -135,27 +172,11 @@ def _draw_curves(records: dict[str, Record], axis: str) -> str:
         axes.set_xlim(left=0)
         axes.grid(alpha=0.15)
         axes.legend(frameon=False, loc="best")
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
-        plt.close(figure)
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for number, colour in enumerate(placeholders, 1):
-        svg = svg.replace(colour, f"var(--series-{number})")
-    svg = svg.replace("#000000", "currentColor")
-    svg = re.sub(
-        r"(<svg[^>]*?) width=\"[^\"]*\"", r"\1", re.sub(r"(<svg[^>]*?) height=\"[^\"]*\"", r"\1", svg)
-    )
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--md-text-font-family, sans-serif)", svg)
-    names = "; ".join(
-        f"{label}: {len(record.solved)} of {len(record.runs)} seeds solved"
-        for label, record in records.items()
-    )
-    label = html.escape(f"Learning curves, {axis} over env steps. {names}.", quote=True)
-    # Without this, text without a fill of its own stays black in the dark scheme.
-    svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" fill="currentColor" ', 1)
-    return svg.replace("\n", " ")
+        names = "; ".join(
+            f"{label}: {len(record.solved)} of {len(record.runs)} seeds solved"
+            for label, record in records.items()
+        )
+        return themed(figure, f"Learning curves, {axis} over env steps. {names}.")
 
 
 def curve(source: str, language: str, css_class: str, options: dict, md, **kwargs) -> str:
