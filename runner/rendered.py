@@ -25,8 +25,7 @@ from . import console
 from .pages import RUNNABLE, Fence, Origin, Page, PageError, lexer_of, read_page, site_config
 
 NOT_RUN = ("text", "yaml", "json", "toml", "ini")
-# Scripts that something else than a shell runs: a program of the page, beside it.
-BESIDE = ("sbatch", "javascript")
+BESIDE = ("sbatch",)  # scripts that something else than a shell runs: a program of the page, beside it
 
 # What a browser shows as code, or as the text of another file, beside <pre> and <code>.
 _STRANGERS = ("textarea", "xmp", "listing", "plaintext", "iframe", "object", "embed", "font")

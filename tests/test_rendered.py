@@ -87,10 +87,6 @@ def test_the_site_shows_no_code_that_the_tests_do_not_read(site):
             "```sbatch\necho yes\n```",
             ["page.md:3: this is `sbatch`, and no program of the page runs beside it"],
         ),
-        (
-            "```javascript\nlet yes;\n```",
-            ["page.md:3: this is `javascript`, and no program of the page runs beside it"],
-        ),
         # programs that an instruction takes away
         (
             f"```python\nprint(1)\n```\n\n<!--pytest-codeblocks:expected-output-->\n```python\n{BAD}\n```",
