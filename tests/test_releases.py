@@ -10,7 +10,6 @@ import pytest
 from extensions import PageError, releases
 from extensions.results import pinned
 from tests.conftest import ROOT
-from tools.upgrade import _programs
 
 MD = SimpleNamespace(treeprocessors={})
 SOURCE = hashlib.sha256((ROOT / "examples" / "first_agent.py").read_bytes()).hexdigest()
@@ -116,7 +115,7 @@ def test_a_trial_is_whole(release):
     """Whatever was added since, no trial was cut short; and each error has its sentence."""
     data = releases.tried()[release]
     assert data["versions"]["ray"] == release != pinned()["ray"]
-    assert len(data["programs"]) > 0.8 * len(_programs())
+    assert len(data["programs"]) > 170  # so many the site had when the first release was tried
     for one in data["programs"]:
         assert (one["problem"] is None) == (one["error"] is None)
         assert re.fullmatch(r"(examples|snippets)/.+\.py|docs/.+\.md#\d+", one["program"])

@@ -795,6 +795,14 @@ def test_a_verdict_that_is_measured_after_the_training_is_fresh(after):
     assert programs.verdict_problem(f'if __name__ == "__main__":\n{guarded}') is None
 
 
+def test_a_training_with_tune_is_a_training():
+    source = "TARGET = 10\nresults = tune.Tuner(PPO).fit()\ngreedy_return = play(results)\n" + VERDICT_LINE
+    assert programs.verdict_problem(source) is None and programs.trains_with_tune(source)
+    after = "TARGET = 10\ngreedy_return = play(1)\ntune.Tuner(PPO).fit()\n" + VERDICT_LINE
+    assert "not measured after the training" in programs.verdict_problem(after)[1]
+    assert not programs.trains_with_tune(FRESH)
+
+
 def test_a_verdict_after_a_training_in_a_function_is_fresh():
     loop = "".join(f"    {line}\n" for line in FRESH.splitlines())
     source = f"def train():\n{loop}    return evaluated\n\nTARGET = 10\nbest = train()\n"
@@ -848,7 +856,7 @@ ENDS = "`greedy_return`, the verdict, ends the training itself; name that value 
         (
             "greedy_return = play()\n" + VERDICT_LINE,
             1,
-            "no training (a progress line, train() or learn()) stands at the top level",
+            "no training (a progress line, train(), learn() or fit()) stands at the top level",
         ),
     ],
 )

@@ -120,7 +120,7 @@ def verdict_problem(source: str) -> tuple[int, str] | None:
     statements = list(_top_level(tree.body))
     training = [s for s in statements if _trains(s, trainers)]
     if not training:
-        return 1, "no training (a progress line, train() or learn()) stands at the top level"
+        return 1, "no training (a progress line, train(), learn() or fit()) stands at the top level"
     last = statements.index(training[-1])
     verdicts = [(n, v) for n, s in enumerate(statements) if (v := _verdict_value(s)) is not None]
     if not verdicts:
@@ -172,9 +172,19 @@ def _trains(node: ast.AST, trainers: set[str]) -> bool:
             return True
         # `module.train(False)` is PyTorch's switch, not a training.
         method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-        if method == "learn" or (method == "train" and not call.args):
+        if method == "learn" or (method == "train" and not call.args) or _fits(call):
             return True
     return False
+
+
+def _fits(call: ast.Call) -> bool:
+    """Whether a call is `tuner.fit()`, with which Tune trains."""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "fit" and not call.args
+
+
+def trains_with_tune(source: str) -> bool:
+    """Whether Tune trains in a program: several trials at once, and so no curve of one training."""
+    return any(_fits(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
 
 
 def _verdict_value(statement: ast.stmt) -> ast.expr | None:
