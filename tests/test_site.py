@@ -198,7 +198,7 @@ def test_pages_in_a_browser(site, address, browser, scheme, width):
     context.close()
 
 
-SEARCHES = {  # what people type, and the page that has to come first
+SEARCHES = {  # what people type, and a page that has to be among the first three
     "proximal policy": "algorithms/ppo/",
     "ApexTrainer": "algorithms/apex_dqn/",
     "build_algo": "concepts/api/",
@@ -220,16 +220,17 @@ SEARCHES = {  # what people type, and the page that has to come first
 @pytest.mark.slow
 def test_search_finds_pages_and_names_in_code(address, browser):
     page = browser.new_page()
-    first = {}
-    for query in SEARCHES:
+    missing = {}
+    for query, expected in SEARCHES.items():
         page.goto(f"{address}?q={quote(query)}")
-        result = page.locator(".md-search-result__link").first
-        result.wait_for()
-        first[query] = urlsplit(result.get_attribute("href")).path.removeprefix("/")
+        results = page.locator(".md-search-result__item > .md-search-result__link")
+        results.first.wait_for()
+        links = [urlsplit(link.get_attribute("href")).path.removeprefix("/") for link in results.all()]
+        first = list(dict.fromkeys(links))[:3]
+        if expected not in first and expected:
+            missing[query] = first
     page.close()
-    assert {query: first[query] for query, expected in SEARCHES.items() if expected} == {
-        query: expected for query, expected in SEARCHES.items() if expected
-    }
+    assert missing == {}
 
 
 @pytest.mark.slow
