@@ -96,8 +96,9 @@ def environment(folder: Path, **env: str) -> subprocess.CompletedProcess:
 def fake_python(folder: Path, version: str) -> str:
     file = folder / "bin" / "python3"
     file.parent.mkdir(exist_ok=True)
-    major, minor = version.split(".")
-    file.write_text(f'#!/bin/sh\ncase "$2" in *exit*) exit 1;; *print*) echo {major}.{minor};; esac\n')
+    numbers = f"({version.replace('.', ', ')})"  # the real Python judges, as if it were that version
+    run = f'exec {sys.executable} -c "import sys; sys.version_info = {numbers}; $2"'
+    file.write_text(f"#!/bin/sh\n{run}\n")
     file.chmod(file.stat().st_mode | stat.S_IEXEC)
     return str(file)
 
@@ -109,12 +110,14 @@ def refused(result: subprocess.CompletedProcess, message: str, folder: Path) -> 
     assert not (folder / "venv").exists(), "something half-made was left"
 
 
-def test_an_old_python(tmp_path):
-    python = fake_python(tmp_path, "3.9")
+@pytest.mark.parametrize("version", ["3.9.18", "3.11.2", "3.12.0"])
+def test_a_python_that_does_not_fit(tmp_path, version):
+    python = fake_python(tmp_path, version)
     result = environment(tmp_path, PYTHON=python)
     refused(
         result,
-        f"Python 3.11 is needed, because the pinned packages are tested with it, but {python}",
+        "Python 3.11.5 or a later 3.11 is needed, because the pinned packages are tested with it, "
+        f"but {python} is Python {version}",
         tmp_path,
     )
 
@@ -124,11 +127,11 @@ def test_no_python_of_that_name(tmp_path):
 
 
 def test_no_python_at_all(tmp_path):
-    fake_python(tmp_path, "3.9")
+    fake_python(tmp_path, "3.11.2")
     for tool in ("sh", "flock", "cmp", "touch", "rm", "cp"):
         (tmp_path / "bin" / tool).symlink_to(subprocess.check_output(["which", tool], text=True).strip())
     result = environment(tmp_path, PYTHON="", PATH=str(tmp_path / "bin"))
-    refused(result, "Python 3.11 is needed and none was found", tmp_path)
+    refused(result, "Python 3.11.5 or a later 3.11 is needed and none was found", tmp_path)
 
 
 @pytest.mark.slow

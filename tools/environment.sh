@@ -21,19 +21,21 @@ if [ -f "$stamp" ] && cmp -s "$stamp" "$requirements"; then
   exit 0
 fi
 
+# pymdown-extensions needs 3.11.5; Debian 12 has 3.11.2.
+fits='import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 12))'
 python=${PYTHON:-}
 if [ -z "$python" ]; then
   for candidate in python3.11 python3 python; do
-    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    if command -v "$candidate" >/dev/null && "$candidate" -c "$fits" 2>/dev/null; then
       python=$candidate
       break
     fi
   done
 fi
-[ -n "$python" ] || fail "Python 3.11 is needed and none was found: install it (python3.11 and python3.11-venv on Debian), or name it with: make PYTHON=/path/to/python3.11"
+[ -n "$python" ] || fail "Python 3.11.5 or a later 3.11 is needed and none was found: install one, or name it with: make PYTHON=/path/to/python3.11"
 command -v "$python" >/dev/null || fail "There is no Python at $python: name a Python 3.11 with: make PYTHON=/path/to/python3.11"
-found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "$python is not a Python that runs: name a Python 3.11 with: make PYTHON=/path/to/python3.11"
-[ "$found" = 3.11 ] || fail "Python 3.11 is needed, because the pinned packages are tested with it, but $python is Python $found: name another with: make PYTHON=/path/to/python3.11"
+found=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])') || fail "$python is not a Python that runs: name a Python 3.11 with: make PYTHON=/path/to/python3.11"
+"$python" -c "$fits" || fail "Python 3.11.5 or a later 3.11 is needed, because the pinned packages are tested with it, but $python is Python $found: name another with: make PYTHON=/path/to/python3.11"
 
 echo "Installing $requirements into $folder ..."
 rm -rf "$folder"
