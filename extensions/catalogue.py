@@ -26,7 +26,6 @@ FILTERS = {
     "Framework": {"pytorch": "PyTorch", "tensorflow": "TensorFlow"},
     "Status": {"ships": "ships in RLlib", "rebuilt": "rebuilt here"},
 }
-EITHER = ("Learns", "Sampling and learning", "Status")  # an algorithm has one tag of these, never both
 
 
 def facts(name: str) -> dict[str, str]:
@@ -93,9 +92,10 @@ def selector(source: str, language: str, css_class: str, options: dict, md, **kw
             for tag, words in choices.items()
         )
         boxes += f"<fieldset><legend>{heading}</legend>{labels}</fieldset>"
+        exclusive = all(len(has & choices.keys()) <= 1 for _, has, _ in rows)
         for tag in choices:
-            # Of two that exclude each other, both ticked mean either.
-            others = choices.keys() - {tag} if heading in EITHER else ()
+            # Of two that no algorithm has together, both ticked mean either.
+            others = choices.keys() - {tag} if exclusive else ()
             either = "".join(f":not(:has(input[name={other}]:checked))" for other in others)
             rules += (
                 f".selector:has(input[name={tag}]:checked){either} tbody tr:not(.has-{tag}){{display:none}}"

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import markdown
 import pytest
 import yaml
 
@@ -227,3 +228,12 @@ def test_nothing_committed_names_what_it_may_not():
         text = file.read_text(encoding="utf-8")
         assert not [host for host in hosts if host in text], name(file)
         assert not re.search(r"(?<![\w./-])/(work|root|home)/\w", text), name(file)
+
+
+def test_of_boxes_that_no_algorithm_has_together_both_ticked_mean_either():
+    rules = catalogue.selector("ppo: a\ndqn: b\napex_dqn: c", "selector", "selector", {}, markdown.Markdown())
+    hides = re.findall(r"\.selector:has\(input\[name=([\w-]+)\]:checked\)([^ ]*) tbody", rules)
+    others = {tag: re.findall(r"name=([\w-]+)", rest) for tag, rest in hides}
+    assert others["on-policy"] == ["off-policy"] and others["off-policy"] == ["on-policy"]
+    assert others["synchronous"] == ["asynchronous"] and others["rebuilt"] == ["ships"]
+    assert others["discrete"] == others["continuous"] == []  # PPO has both, so both ticked mean both
