@@ -169,40 +169,31 @@ def test_the_chart_has_measurements_the_model_and_ideal_lines(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scripts", [True, False])
-def test_the_calculator_by_keyboard_and_without_scripts(site, scripts):
-    import shutil
+def test_the_calculator_by_keyboard_and_without_scripts(site, browser, scripts):
+    context = browser.new_context(java_script_enabled=scripts, offline=True)
+    tab = context.new_page()
+    tab.goto(f"file://{site}/scaling/how_it_scales/index.html")
+    form = tab.locator("form.calculator")
+    assert tab.locator(".foretold table").last.is_visible()
+    assert form.is_visible() == scripts
+    if scripts:
+        model = model_of(record_of(EXAMPLE).output)
 
-    from playwright.sync_api import sync_playwright
+        def shown() -> str:
+            return form.locator("output[name=iteration]").inner_text()
 
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    assert program, "The browser tests need Chromium: on Debian, apt-get install chromium."
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(java_script_enabled=scripts, offline=True)
-        tab = context.new_page()
-        tab.goto(f"file://{site}/scaling/how_it_scales/index.html")
-        form = tab.locator("form.calculator")
-        assert tab.locator(".foretold table").last.is_visible()
-        assert form.is_visible() == scripts
-        if scripts:
-            model = model_of(record_of(EXAMPLE).output)
-
-            def shown() -> str:
-                return form.locator("output[name=iteration]").inner_text()
-
-            seconds = foretell(model, Size())["iteration"]
-            assert float(shown().removesuffix(" s")) == pytest.approx(seconds, rel=0.01)
-            tab.get_by_label("env runners", exact=True).focus()
-            tab.keyboard.press("Control+A")
-            tab.keyboard.type("1000")
-            expected = foretell(model, Size(runners=1000))["iteration"]
-            assert float(shown().removesuffix(" s")) == pytest.approx(expected, rel=0.01)
-            tab.keyboard.press("Control+A")
-            tab.keyboard.type("0")
-            assert shown() == "–", "without env runners there is nothing to foretell"
-            tab.keyboard.type("8")
-            assert not form.locator(".said").text_content(), "nothing is read aloud while one types"
-            tab.keyboard.press("Tab")
-            assert form.locator(".said").text_content().startswith(f"Iteration {shown()}, ")
-        browser.close()
+        seconds = foretell(model, Size())["iteration"]
+        assert float(shown().removesuffix(" s")) == pytest.approx(seconds, rel=0.01)
+        tab.get_by_label("env runners", exact=True).focus()
+        tab.keyboard.press("Control+A")
+        tab.keyboard.type("1000")
+        expected = foretell(model, Size(runners=1000))["iteration"]
+        assert float(shown().removesuffix(" s")) == pytest.approx(expected, rel=0.01)
+        tab.keyboard.press("Control+A")
+        tab.keyboard.type("0")
+        assert shown() == "–", "without env runners there is nothing to foretell"
+        tab.keyboard.type("8")
+        assert not form.locator(".said").text_content(), "nothing is read aloud while one types"
+        tab.keyboard.press("Tab")
+        assert form.locator(".said").text_content().startswith(f"Iteration {shown()}, ")
+    context.close()

@@ -23,17 +23,6 @@ import pytest
 
 from tests.conftest import ROOT, build
 
-CHROMIUM_FLAGS = [
-    "--no-sandbox",  # Chromium refuses to run as root otherwise, as it does in most CI containers
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-]
-
-
 AXE = {"resultTypes": ["violations"]}  # all rules; of those that hold, no list of every element
 
 
@@ -146,20 +135,6 @@ def address(site: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.fail("The browser tests need Chromium: on Debian, apt-get install chromium.", pytrace=False)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def urls_of(site: Path) -> list[str]:
